@@ -1,0 +1,3 @@
+//! Kernel image.
+#![no_std]
+#![no_main]

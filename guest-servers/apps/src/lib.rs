@@ -1,0 +1,2 @@
+//! What the guest programs share.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The `blk` server's logic.
+#![no_std]

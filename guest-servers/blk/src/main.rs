@@ -1,0 +1,3 @@
+//! The `blk` server's program.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! The `init` server's logic.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The `init` server's program.
+#![no_std]
+#![no_main]

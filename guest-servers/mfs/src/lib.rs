@@ -1,0 +1,2 @@
+//! The `mfs` server's logic.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The `mfs` server's program.
+#![no_std]
+#![no_main]

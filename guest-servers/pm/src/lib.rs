@@ -1,0 +1,2 @@
+//! The `pm` server's logic.
+#![no_std]

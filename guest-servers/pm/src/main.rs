@@ -1,0 +1,3 @@
+//! The `pm` server's program.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! The `tty` server's logic.
+#![no_std]

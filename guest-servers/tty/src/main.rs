@@ -1,0 +1,3 @@
+//! The `tty` server's program.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! The `vfs` server's logic.
+#![no_std]

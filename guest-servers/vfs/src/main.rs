@@ -1,0 +1,3 @@
+//! The `vfs` server's program.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! The `vm` server's logic.
+#![no_std]

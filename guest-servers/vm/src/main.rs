@@ -1,0 +1,3 @@
+//! The `vm` server's program.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! `refault`
+fn main() {}
