@@ -1,0 +1,172 @@
+//! The doorbell: how a guest and a monitor that injects second-stage faults talk.
+//!
+//! A window of [`SIZE`] bytes of MMIO registers, announced as `refault.doorbell=4K@ADDRESS` on the
+//! command line. Where it is absent (any other monitor) the guest works without it. `docs/fault-abi.md`
+//! is the specification; this module is its machine-readable half.
+//!
+//! All registers are little endian, accessed at their own size and alignment. 64-bit registers may also
+//! be written as two 32-bit halves, low half first; the write of the high half takes effect.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of the window.
+pub const SIZE: u64 = 4096;
+/// Value of [`reg::MAGIC`]: "RFLT".
+pub const MAGIC: u32 = u32::from_le_bytes(*b"RFLT");
+/// Value of [`reg::VERSION`].
+pub const VERSION: u32 = 1;
+/// Command-line key.
+pub const CMDLINE_KEY: &str = "refault.doorbell";
+
+/// Register offsets.
+pub mod reg {
+    /// R 32: [`super::MAGIC`].
+    pub const MAGIC: u64 = 0x00;
+    /// R 32: [`super::VERSION`].
+    pub const VERSION: u64 = 0x04;
+    /// R 32: feature bits ([`super::feature`]).
+    pub const FEATURES: u64 = 0x08;
+    /// W 64: GPA of the [`super::TrapRecord`] array, one per processor, 64-byte aligned. 0 withdraws it:
+    /// then nothing is reflected.
+    pub const TRAP_RECORDS: u64 = 0x10;
+    /// W 64: GPA of the [`super::SitePage`], page aligned. 0 withdraws it.
+    pub const SITE_PAGE: u64 = 0x18;
+    /// W 64: GPA of the counters page ([`crate::counters`]).
+    pub const COUNTERS: u64 = 0x20;
+    /// W 64: GPA of a page for report texts.
+    pub const REPORT_PAGE: u64 = 0x28;
+    /// W 64: base of the guest kernel's direct map (GVA = base + GPA), a hint for naming GVAs.
+    pub const DIRECT_MAP: u64 = 0x30;
+    /// W 64: the GPA of a page the guest wants back. Harmless for a page that is not away. The page is
+    /// there when the write retires, unless a rule keeps it away.
+    pub const PAGE_BACK: u64 = 0x40;
+    /// W 32: the site countdown reached zero; the processor number. The site page holds the descriptor.
+    pub const SITE: u64 = 0x48;
+    /// W 32: bytes of text in the report page.
+    pub const REPORT: u64 = 0x50;
+    /// W 64: an event: code in the low half, value in the high half.
+    pub const EVENT: u64 = 0x58;
+}
+
+/// Bits of [`reg::FEATURES`].
+pub mod feature {
+    /// Traps can be reflected as #PF.
+    pub const REFLECT: u32 = 1;
+    /// Logical fault sites are used.
+    pub const SITES: u32 = 2;
+    /// Reports and events are taken.
+    pub const REPORT: u32 = 4;
+}
+
+/// Event codes of [`reg::EVENT`].
+pub mod event {
+    /// The kernel is about to run the first ring-3 instruction.
+    pub const FIRST_RING3: u32 = 1;
+    /// The first program (not a server) starts.
+    pub const PROGRAM_START: u32 = 2;
+    /// A test case begins; value: its number.
+    pub const CASE_BEGIN: u32 = 3;
+    /// A test case ends; value: its number.
+    pub const CASE_END: u32 = 4;
+    /// The system is up and idle: the place for a snapshot.
+    pub const READY: u32 = 5;
+    /// The kernel panicked; the text is on the console.
+    pub const PANIC: u32 = 6;
+}
+
+/// What the monitor says about a reflected trap; one per processor, 64 bytes.
+///
+/// Like the virtualization-exception area of Intel SDM volume 3, 27.5.7.2: the monitor fills it and sets
+/// `busy`; the guest reads it in its #PF handler and clears `busy`. While `busy` is set nothing else is
+/// reflected to that processor. A #PF is a reflected one exactly if `busy` is set and `gva` is CR2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct TrapRecord {
+    /// [`TrapRecord::BUSY`] or 0.
+    pub busy: u32,
+    /// [`access`] bits.
+    pub access: u32,
+    /// Number of this reflected trap, from 1, over the whole machine.
+    pub sequence: u64,
+    /// Guest physical address of the access.
+    pub gpa: u64,
+    /// Guest virtual address of the access: the value in CR2.
+    pub gva: u64,
+    /// Instruction that was stopped.
+    pub rip: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+const _: () = assert!(size_of::<TrapRecord>() == 64);
+
+impl TrapRecord {
+    /// Value of a busy record.
+    pub const BUSY: u32 = 0xffff_ffff;
+}
+
+/// Bits of [`TrapRecord::access`].
+pub mod access {
+    /// The access was a write.
+    pub const WRITE: u32 = 1;
+    /// It came from ring 3.
+    pub const USER: u32 = 2;
+    /// It was an instruction fetch.
+    pub const FETCH: u32 = 4;
+}
+
+/// Processors a site page serves.
+pub const SITE_PROCESSORS: usize = 16;
+
+/// The shared page of logical fault sites. 4096 bytes.
+///
+/// The kernel, whenever it is about to touch a granted page: reads `countdown`; zero means nothing is
+/// wanted. Otherwise it stores `countdown - 1`, and if that is zero fills its processor's descriptor and
+/// writes [`reg::SITE`]. The monitor may arm exactly that page and sets the countdown anew before the
+/// write retires.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct SitePage {
+    /// Sites to go, 0 for none.
+    pub countdown: u64,
+    /// Sites passed in all, counted by the kernel only while `countdown` is not zero.
+    pub passed: u64,
+    /// Zero.
+    pub reserved: [u64; 6],
+    /// One descriptor per processor.
+    pub sites: [Site; SITE_PROCESSORS],
+}
+
+const _: () = assert!(size_of::<SitePage>() <= 4096);
+
+/// A logical fault site: which access of which copy is about to happen. 128 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Site {
+    /// GPA of the first byte about to be touched.
+    pub gpa: u64,
+    /// The GVA at which the kernel is going to touch it.
+    pub gva: u64,
+    /// Its address in the process the page belongs to.
+    pub address: u64,
+    /// The granter's note ([`crate::grant::Tag`]): operation, attempt, request.
+    pub tag: u64,
+    /// Number of the copying kernel call since boot: pieces of one copy share it.
+    pub copy: u64,
+    /// Granter's endpoint.
+    pub granter: i32,
+    /// Grantee's endpoint.
+    pub grantee: i32,
+    /// Page within the granted range (granter's side) or within the grantee's buffer of this copy.
+    pub page: u32,
+    /// Pages of that range.
+    pub pages: u32,
+    /// 0: the granter's side, 1: the grantee's.
+    pub side: u32,
+    /// 0: read, 1: write.
+    pub access: u32,
+    /// Zero.
+    pub reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<Site>() == 128);

@@ -1,0 +1,382 @@
+//! Kernel calls: requests of trusted processes to the kernel, by [`crate::ipc::Call::Kernel`].
+//!
+//! The message's type is the call number, its payload the request; the result comes back in `rax` and
+//! whatever else the call answers in the payload. A call runs to its end on the caller's own kernel
+//! entry. A copy that meets an absent page without CPF_TRY suspends the caller (VMREQUEST), and the call
+//! starts again from its beginning when VM has answered (specification 3.4).
+//!
+//! Numbers are those of specification 3.2 where it gives one.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Base of the kernel call numbers.
+pub const BASE: u16 = 0x600;
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        $($(#[$doc])* pub const $name: u16 = BASE + $number;)*
+        /// The call's name, for traces.
+        pub const fn name(number: u16) -> &'static str {
+            match number.wrapping_sub(BASE) { $($number => stringify!($name),)* _ => "?" }
+        }
+    };
+}
+
+calls! {
+    /// [`ProcCreate`]: reserve a process slot. PM, VM.
+    PROC_CREATE = 0;
+    /// [`ProcStart`]: set registers and make it runnable for the first time (or again, after exec). PM, VM.
+    PROC_START = 1;
+    /// [`Target`]: remove a process; its slot gets a new generation. PM, VM.
+    PROC_EXIT = 2;
+    /// [`ProcInfo`]: name and state of a slot. Servers.
+    PROC_INFO = 3;
+    /// [`Copy`] between two processes without a grant. VFS, PM, VM, TTY.
+    VIRCOPY = 15;
+    /// [`Irq`]: interrupt line to notification. Drivers.
+    IRQCTL = 19;
+    /// [`DevIo`]: write bytes of the caller's memory to an I/O port. TTY.
+    DEVIO_OUT = 22;
+    /// [`Alarm`]: a CLOCK notification after a time. Servers.
+    SETALARM = 24;
+    /// [`Status`](crate::message::Status): end of the guest with this status. PM.
+    SHUTDOWN = 27;
+    /// [`SafeCopy`]: copy from a grant into the caller's memory.
+    SAFECOPYFROM = 31;
+    /// [`SafeCopy`]: copy from the caller's memory into a grant.
+    SAFECOPYTO = 32;
+    /// [`VSafeCopy`]: up to 64 safecopies, each like one of the above.
+    VSAFECOPY = 33;
+    /// [`SetGrant`]: where the caller's grant table is.
+    SETGRANT = 34;
+    /// [`VmCtl`]: VM's side of page faults and suspended calls. VM.
+    VMCTL = 43;
+    /// [`Diag`]: a line for the kernel's log. Everybody trusted.
+    DIAG = 44;
+    /// [`VuMap`]: physical addresses behind memory or a grant, for device transfers. Drivers.
+    VUMAP = 46;
+    /// [`SafeMemset`]: fill a grant with one byte.
+    SAFEMEMSET = 56;
+    /// [`Report`]: hand a text record to the monitor; succeeds and does nothing where there is none. Everybody.
+    REPORT = 60;
+    /// [`Event`]: tell the monitor that a point was reached. Everybody.
+    EVENT = 61;
+    /// Does nothing: the null kernel call of the benchmarks. Everybody.
+    NULL = 63;
+}
+
+/// SAFECOPYFROM, SAFECOPYTO. On return, `bytes` holds how many bytes really moved, also after EFAULT.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SafeCopy {
+    /// The granter's endpoint.
+    pub granter: i32,
+    /// Zero.
+    pub reserved: u32,
+    /// Grant id.
+    pub grant: i64,
+    /// Offset into the granted range, in bytes.
+    pub offset: u64,
+    /// The caller's own address.
+    pub address: u64,
+    /// Bytes asked; bytes moved on return.
+    pub bytes: u64,
+}
+
+/// VSAFECOPY.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VSafeCopy {
+    /// Address of an array of [`VSafeCopyElement`] in the caller's memory.
+    pub address: u64,
+    /// Elements, 0 to [`VSAFECOPY_MAX`].
+    pub count: u64,
+}
+
+/// Most elements of one VSAFECOPY.
+pub const VSAFECOPY_MAX: usize = 64;
+
+/// One element of a VSAFECOPY. 48 bytes.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VSafeCopyElement {
+    /// Granter whose memory is read, or SELF.
+    pub from: i32,
+    /// Granter whose memory is written, or SELF. Exactly one of the two is SELF.
+    pub to: i32,
+    /// Grant id.
+    pub grant: i64,
+    /// Offset into the granted range, in bytes.
+    pub offset: u64,
+    /// The caller's own address.
+    pub address: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+/// SETGRANT.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SetGrant {
+    /// Address of the table in the caller's memory, 64-byte aligned.
+    pub address: u64,
+    /// Entries.
+    pub entries: u64,
+}
+
+/// SAFEMEMSET.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SafeMemset {
+    /// The granter's endpoint.
+    pub granter: i32,
+    /// The byte to store (low 8 bits).
+    pub byte: u32,
+    /// Grant id.
+    pub grant: i64,
+    /// Offset into the granted range, in bytes.
+    pub offset: u64,
+    /// Bytes asked; bytes stored on return.
+    pub bytes: u64,
+}
+
+/// VIRCOPY. On return, `bytes` holds how many bytes really moved.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Copy {
+    /// Whose memory is read (SELF allowed).
+    pub from: i32,
+    /// Whose memory is written (SELF allowed).
+    pub to: i32,
+    /// Source address.
+    pub source: u64,
+    /// Destination address.
+    pub destination: u64,
+    /// Bytes asked; bytes moved on return.
+    pub bytes: u64,
+    /// [`COPY_TRY`] or 0.
+    pub flags: u64,
+    /// On return after EFAULT: the address that faulted.
+    pub fault: u64,
+}
+
+/// VIRCOPY flag: do not suspend on VM, answer EFAULT.
+pub const COPY_TRY: u64 = 1;
+
+/// VUMAP: translate `bytes` from `address` (grant NONE: -1) or from a grant's `offset`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VuMap {
+    /// The granter's endpoint, or SELF for the caller's own memory.
+    pub granter: i32,
+    /// Capacity of the output array, in entries, at most 64; entries written on return.
+    pub count: u32,
+    /// Grant id, ignored for SELF.
+    pub grant: i64,
+    /// Offset into the grant, or own address.
+    pub offset: u64,
+    /// Bytes to translate.
+    pub bytes: u64,
+    /// Access wanted: [`crate::grant::READ`] | [`crate::grant::WRITE`].
+    pub access: u64,
+    /// Address of an array of [`PhysRange`] in the caller's memory.
+    pub output: u64,
+}
+
+/// One physically contiguous piece. 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PhysRange {
+    /// Guest physical address.
+    pub address: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A call that names only a process.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Target {
+    /// Endpoint.
+    pub endpoint: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// PROC_CREATE. On return `endpoint` is the new process, which cannot run yet.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcCreate {
+    /// Wanted slot, or -1 for the first free dynamic one.
+    pub slot: i32,
+    /// The new endpoint, on return.
+    pub endpoint: i32,
+    /// [`privilege`] class.
+    pub privilege: u32,
+    /// Scheduling priority, 0 (first) to 15.
+    pub priority: u32,
+    /// Name, NUL padded.
+    pub name: [u8; 16],
+}
+
+/// What a process may do: classes of [`ProcCreate::privilege`].
+pub mod privilege {
+    /// A user process: SENDREC to PM, VFS and VM only, kernel calls REPORT, EVENT and NULL only, no grants.
+    pub const USER: u32 = 0;
+    /// A server: every primitive, grants, copies.
+    pub const SERVER: u32 = 1;
+    /// A server that may also use interrupts, ports and physical addresses.
+    pub const DRIVER: u32 = 2;
+    /// A system process of the test programs: grants and all primitives, but no raw copies and no process control.
+    pub const TEST: u32 = 3;
+}
+
+/// PROC_START.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcStart {
+    /// The process.
+    pub endpoint: i32,
+    /// Zero.
+    pub reserved: u32,
+    /// First instruction.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Value of `rdi` at the start: the address of [`crate::info::StartInfo`].
+    pub argument: u64,
+    /// Physical address of its top-level page table (its kernel half is filled in by the kernel).
+    pub root: u64,
+}
+
+/// PROC_INFO: `slot` in; the rest out. ESRCH for an empty slot.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcInfo {
+    /// Slot number.
+    pub slot: i32,
+    /// Its endpoint.
+    pub endpoint: i32,
+    /// Run-time flags ([`rts`]); 0 is runnable.
+    pub flags: u32,
+    /// Whom it waits for (sending or receiving), or NONE.
+    pub waits_for: i32,
+    /// Priority.
+    pub priority: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Name, NUL padded.
+    pub name: [u8; 16],
+}
+
+/// Why a process cannot run.
+pub mod rts {
+    /// The slot is free.
+    pub const FREE: u32 = 1;
+    /// Created, not started.
+    pub const INHIBITED: u32 = 2;
+    /// Blocked sending.
+    pub const SENDING: u32 = 4;
+    /// Blocked receiving.
+    pub const RECEIVING: u32 = 8;
+    /// A kernel call waits for VM.
+    pub const VMREQUEST: u32 = 16;
+    /// A page fault waits for VM.
+    pub const PAGEFAULT: u32 = 32;
+}
+
+/// VMCTL.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmCtl {
+    /// [`vmctl`] operation.
+    pub operation: u32,
+    /// The process it is about; filled in by MEMREQ_GET.
+    pub endpoint: i32,
+    /// Address (MEMREQ_GET out, FLUSH in).
+    pub address: u64,
+    /// Bytes (MEMREQ_GET out, FLUSH in; 0 is everything).
+    pub bytes: u64,
+    /// MEMREQ_GET out: 1 when write access is needed. MEMREQ_REPLY in: result, 0 or negative.
+    pub value: i64,
+    /// MEMREQ_GET out: the suspended requestor (the caller of the kernel call). MEMREQ_REPLY in: the same.
+    pub requestor: i32,
+    /// MEMREQ_GET out: [`crate::vm::FAULT_SECOND_STAGE`] or 0.
+    pub flags: u32,
+}
+
+/// Operations of VMCTL.
+pub mod vmctl {
+    /// Ends a page fault: the process runs again.
+    pub const CLEAR_PAGEFAULT: u32 = 12;
+    /// Fetches one suspended kernel call's request, ENOENT when none is left.
+    pub const MEMREQ_GET: u32 = 14;
+    /// Answers it; the kernel call starts again (or fails with the answer).
+    pub const MEMREQ_REPLY: u32 = 15;
+    /// Drops translations of a process from the TLB.
+    pub const FLUSH: u32 = 16;
+}
+
+/// IRQCTL: `operation` 1 = route `line` to a HARDWARE notification of the caller, 2 = unmask, 3 = mask, 4 = release.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Irq {
+    /// Operation, see above.
+    pub operation: u32,
+    /// Global system interrupt number. The notification's word 1 has bit (line mod 64) set.
+    pub line: u32,
+}
+
+/// DEVIO_OUT.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DevIo {
+    /// Port: only the serial console's data port (0x3f8) is allowed.
+    pub port: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Address of the bytes in the caller's memory.
+    pub address: u64,
+    /// Bytes, at most 4096.
+    pub bytes: u64,
+}
+
+/// SETALARM: one alarm per process; a new one replaces it, 0 cancels it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Alarm {
+    /// Microseconds from now.
+    pub microseconds: u64,
+}
+
+/// DIAG: up to 48 bytes of text in the message itself.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Diag {
+    /// Bytes used.
+    pub length: u64,
+    /// Text.
+    pub text: [u8; 48],
+}
+
+/// REPORT: `bytes` (at most 2048) of UTF-8 text at `address`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Report {
+    /// Address in the caller's memory.
+    pub address: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// EVENT: the doorbell's [`crate::doorbell::event`] code and a value.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// Event code.
+    pub code: u32,
+    /// Its value.
+    pub value: u32,
+}

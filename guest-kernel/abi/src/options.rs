@@ -1,0 +1,195 @@
+//! The guest's command line: modes, devices, and the program to run.
+//!
+//! Space-separated words; the first `--` ends the options and begins the program and its arguments.
+//! Unknown words are ignored (other monitors add their own), a known word with a bad value is an error,
+//! because a mode that silently is not the one asked for would falsify a comparison.
+
+/// When VFS repeats an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Only when the file system answered EFAULT: before the cure. Shows the short read.
+    Efault,
+    /// When the grant carries a mark: one repeat, without CPF_TRY.
+    Mark,
+    /// Bounded repeats that keep CPF_TRY (default).
+    Hardened,
+}
+
+/// How the kernel stores the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A plain flag.
+    Flag,
+    /// The grant's identifier.
+    Id,
+    /// Conditional on the sequence, in one atomic word.
+    Atomic,
+}
+
+/// What the file system answers after a copy failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsReply {
+    /// Fails the call.
+    Whole,
+    /// The count so far if there is one, else the error (default).
+    Partial,
+    /// Pretends success.
+    Swallow,
+}
+
+/// Whether the big kernel lock is held across the data copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyLock {
+    /// Held (default).
+    Held,
+    /// Released.
+    Dropped,
+}
+
+/// A memory-mapped virtio device announced by `virtio_mmio.device=SIZE@BASE:IRQ`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtioMmio {
+    /// Bytes of the register window.
+    pub size: u64,
+    /// GPA of the window.
+    pub base: u64,
+    /// Global system interrupt.
+    pub irq: u32,
+}
+
+/// The guest's options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `retry=`
+    pub retry: Retry,
+    /// `mark=`
+    pub mark: Mark,
+    /// `fs=`
+    pub fs: FsReply,
+    /// `copylock=`
+    pub copylock: CopyLock,
+}
+
+/// A known word with a bad value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadOption<'a> {
+    /// The whole word.
+    pub word: &'a str,
+    /// What it may be.
+    pub expected: &'static str,
+}
+
+/// The options part of a command line: the words before the first `--`.
+fn words(cmdline: &str) -> impl Iterator<Item = &str> {
+    cmdline.split_ascii_whitespace().take_while(|word| *word != "--")
+}
+
+impl Options {
+    /// Reads the options of `cmdline`.
+    pub fn parse(cmdline: &str) -> Result<Options, BadOption<'_>> {
+        let mut options = Options {
+            retry: Retry::Hardened,
+            mark: Mark::Atomic,
+            fs: FsReply::Partial,
+            copylock: CopyLock::Held,
+        };
+        let mut mark = None;
+        for word in words(cmdline) {
+            let Some((key, value)) = word.split_once('=') else { continue };
+            match (key, value) {
+                ("retry", "efault") => options.retry = Retry::Efault,
+                ("retry", "mark") => options.retry = Retry::Mark,
+                ("retry", "hardened") => options.retry = Retry::Hardened,
+                ("retry", _) => return Err(BadOption { word, expected: "efault, mark or hardened" }),
+                ("mark", "flag") => mark = Some(Mark::Flag),
+                ("mark", "id") => mark = Some(Mark::Id),
+                ("mark", "atomic") => mark = Some(Mark::Atomic),
+                ("mark", _) => return Err(BadOption { word, expected: "flag, id or atomic" }),
+                ("fs", "whole") => options.fs = FsReply::Whole,
+                ("fs", "partial") => options.fs = FsReply::Partial,
+                ("fs", "swallow") => options.fs = FsReply::Swallow,
+                ("fs", _) => return Err(BadOption { word, expected: "whole, partial or swallow" }),
+                ("copylock", "held") => options.copylock = CopyLock::Held,
+                ("copylock", "dropped") => options.copylock = CopyLock::Dropped,
+                ("copylock", _) => return Err(BadOption { word, expected: "held or dropped" }),
+                _ => {}
+            }
+        }
+        // The seed's policy goes with the seed's mark unless another is asked for.
+        let natural = if options.retry == Retry::Hardened { Mark::Atomic } else { Mark::Id };
+        options.mark = mark.unwrap_or(natural);
+        Ok(options)
+    }
+}
+
+/// A number as the Linux kernel's command line writes it: decimal or 0x, with an optional K, M or G.
+fn number(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (text.get(..text.len() - 1)?, 10),
+        b'M' | b'm' => (text.get(..text.len() - 1)?, 20),
+        b'G' | b'g' => (text.get(..text.len() - 1)?, 30),
+        _ => (text, 0),
+    };
+    let value = match digits.strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16).ok()?,
+        None => digits.parse().ok()?,
+    };
+    value.checked_mul(1 << shift)
+}
+
+/// The `index`-th virtio-mmio device on the command line.
+pub fn virtio_mmio(cmdline: &str, index: usize) -> Option<VirtioMmio> {
+    let value = words(cmdline).filter_map(|word| word.strip_prefix("virtio_mmio.device=")).nth(index)?;
+    let (size, place) = value.split_once('@')?;
+    let mut parts = place.split(':');
+    let base = number(parts.next()?)?;
+    let irq = u32::try_from(number(parts.next()?)?).ok()?;
+    Some(VirtioMmio { size: number(size)?, base, irq })
+}
+
+/// Address of the doorbell, if one is announced.
+pub fn doorbell(cmdline: &str) -> Option<u64> {
+    let value =
+        words(cmdline).find_map(|word| word.strip_prefix(crate::doorbell::CMDLINE_KEY)?.strip_prefix('='))?;
+    let (size, base) = value.split_once('@')?;
+    (number(size)? >= crate::doorbell::SIZE).then_some(())?;
+    number(base)
+}
+
+/// The program and its arguments: the words behind the first `--`.
+pub fn program(cmdline: &str) -> impl Iterator<Item = &str> {
+    cmdline.split_ascii_whitespace().skip_while(|word| *word != "--").skip(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_and_defaults() {
+        let options = Options::parse("console=ttyS0 retry=mark fs=whole -- retry=bad").unwrap();
+        assert_eq!((options.retry, options.mark, options.fs), (Retry::Mark, Mark::Id, FsReply::Whole));
+        assert_eq!(Options::parse("").unwrap().mark, Mark::Atomic);
+        assert_eq!(Options::parse("retry=efault mark=flag").unwrap().mark, Mark::Flag);
+        assert_eq!(Options::parse("fs=half").unwrap_err().word, "fs=half");
+    }
+
+    #[test]
+    fn devices() {
+        let line = "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=512@0xfeb00e00:12:1 refault.doorbell=4K@0xd0100000 -- x";
+        assert_eq!(virtio_mmio(line, 0), Some(VirtioMmio { size: 4096, base: 0xd000_0000, irq: 5 }));
+        assert_eq!(virtio_mmio(line, 1), Some(VirtioMmio { size: 512, base: 0xfeb0_0e00, irq: 12 }));
+        assert_eq!(virtio_mmio(line, 2), None);
+        assert_eq!(doorbell(line), Some(0xd010_0000));
+        assert_eq!(doorbell("a -- refault.doorbell=4K@1"), None);
+    }
+
+    #[test]
+    fn program_words() {
+        let mut words = program("a=b -- cat /hello.txt -- x");
+        assert_eq!(words.next(), Some("cat"));
+        assert_eq!(words.next(), Some("/hello.txt"));
+        assert_eq!(words.next(), Some("--"));
+        assert_eq!(program("a=b").next(), None);
+    }
+}
