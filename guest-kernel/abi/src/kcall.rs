@@ -352,7 +352,7 @@ pub struct Alarm {
 }
 
 /// DIAG: up to 48 bytes of text in the message itself.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Diag {
     /// Bytes used.
