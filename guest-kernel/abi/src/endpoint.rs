@@ -81,7 +81,11 @@ impl Endpoint {
     /// Index into a table of process slots, if the slot exists.
     pub const fn index(self) -> Option<usize> {
         let slot = self.slot();
-        if slot >= 0 && (slot as usize) < NR_PROCS { Some(slot as usize) } else { None }
+        if slot >= 0 && (slot as usize) < NR_PROCS && self.generation() >= 0 {
+            Some(slot as usize)
+        } else {
+            None
+        }
     }
 
     /// The next incarnation of the same slot.
