@@ -1,0 +1,9 @@
+//! Refault: a KVM virtual machine monitor that takes guest pages away at the second stage of address translation.
+
+pub mod boot;
+pub mod host;
+pub mod layout;
+pub mod memory;
+pub mod micro;
+pub mod vcpu;
+pub mod vm;

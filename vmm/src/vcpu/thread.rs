@@ -1,0 +1,124 @@
+//! The loop of a vCPU thread: run, look at the exit, act, run again.
+//!
+//! One small function per kind of exit, each answering with [`Step`]. The one thing to hold in mind: whatever
+//! the guest does, this loop answers with a value; a machine ends by [`Ending`], never by a panic.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use kvm_ioctls::VcpuFd;
+use refault_devices::bus::Access;
+
+use crate::vm::action::Action;
+use crate::vm::ending::Ending;
+use crate::vm::machine::Machine;
+
+use super::exit::{self, Exit};
+use super::signals::{self, Taken};
+
+/// Go on running the guest, or end the machine.
+pub type Step = ControlFlow<Ending>;
+
+/// A vCPU as its own thread sees it.
+#[derive(Debug)]
+pub struct Vcpu {
+    pub(super) fd: VcpuFd,
+    pub(super) index: u8,
+    pub(super) machine: Arc<Machine>,
+    run_page_size: usize,
+}
+
+impl Vcpu {
+    /// A vCPU ready to run. `run_page_size` is KVM's size of the shared run page.
+    pub fn new(fd: VcpuFd, index: u8, machine: Arc<Machine>, run_page_size: usize) -> Self {
+        Self { fd, index, machine, run_page_size }
+    }
+
+    /// Runs the guest until the machine ends. Call on the vCPU's own thread.
+    pub fn run(mut self) -> Option<Ending> {
+        if let Err(source) = signals::prepare_thread(&self.fd) {
+            return Some(Ending::Host { what: "preparing a vCPU thread's signals", errno: source.raw_os_error() });
+        }
+        while !self.machine.is_stopping() {
+            if let ControlFlow::Break(ending) = self.step() {
+                return Some(ending);
+            }
+        }
+        None
+    }
+
+    fn step(&mut self) -> Step {
+        let exit = exit::next(&mut self.fd);
+        self.machine.counters.count(exit.kind());
+        match exit {
+            Exit::Io => self.io(),
+            Exit::MmioRead { gpa, len } => self.mmio_read(gpa, len),
+            Exit::MmioWrite { gpa, len, data } => self.mmio_write(gpa, data.get(..len).unwrap_or(&data)),
+            Exit::Interrupted => self.interrupted(),
+            Exit::MemoryFault { gpa } => self.memory_fault(gpa),
+            Exit::Shutdown => self.fatal(|rip| Ending::TripleFault { rip }),
+            Exit::Halted => Step::Break(Ending::Halted),
+            Exit::Debug => Step::Continue(()),
+            Exit::Internal { suberror, data } => {
+                self.fatal(|rip| Ending::Internal { suberror, rip, detail: data })
+            }
+            Exit::FailEntry { reason } => Step::Break(Ending::FailEntry { reason }),
+            Exit::SystemEvent { kind } => Step::Break(Ending::SystemEvent { kind }),
+            Exit::Unexpected { reason } => self.fatal(|rip| Ending::Unexpected { reason, rip }),
+            Exit::Failed { errno } => self.failed(errno),
+        }
+    }
+
+    fn io(&mut self) -> Step {
+        let machine = &self.machine;
+        let access = exit::with_io(&mut self.fd, self.run_page_size, |io| match io.out {
+            true => machine.ports.port_out(io.port, io.width, io.data),
+            false => machine.ports.port_in(io.port, io.width, io.data),
+        });
+        self.act(access)
+    }
+
+    fn mmio_read(&mut self, gpa: u64, len: usize) -> Step {
+        let mut data = [0xff; 8];
+        let Some(bytes) = data.get_mut(..len) else { return Step::Continue(()) };
+        let access = self.machine.mmio.read(gpa, bytes);
+        exit::answer_mmio(&mut self.fd, bytes);
+        self.act(access)
+    }
+
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> Step {
+        let access = self.machine.mmio.write(gpa, data);
+        self.act(access)
+    }
+
+    fn act(&mut self, access: Access<Action>) -> Step {
+        match access {
+            Access::Then(Action::End(status)) => Step::Break(Ending::Guest { status }),
+            Access::Done | Access::Refused(_) => Step::Continue(()),
+        }
+    }
+
+    fn interrupted(&mut self) -> Step {
+        match signals::take() {
+            Taken::MemoryGone { address } => Step::Break(Ending::MemoryGone { address }),
+            Taken::Kick | Taken::Nothing => Step::Continue(()),
+        }
+    }
+
+    fn memory_fault(&mut self, gpa: Option<u64>) -> Step {
+        self.fatal(|rip| Ending::MemoryFault { gpa, rip })
+    }
+
+    fn failed(&mut self, errno: i32) -> Step {
+        match errno {
+            // A processor that has not been started yet; KVM asks for another try.
+            libc::EAGAIN => Step::Continue(()),
+            errno => Step::Break(Ending::Host { what: "KVM_RUN", errno: Some(errno) }),
+        }
+    }
+
+    fn fatal(&mut self, ending: impl FnOnce(u64) -> Ending) -> Step {
+        let rip = self.fd.get_regs().map(|r| r.rip).unwrap_or(0);
+        Step::Break(ending(rip))
+    }
+}

@@ -1,0 +1,16 @@
+//! What a device asks of the VMM in answer to an access.
+
+use refault_devices::exit_port::EndVm;
+
+/// Something the vCPU thread has to do before the guest goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// End the machine with the guest's status.
+    End(u32),
+}
+
+impl From<EndVm> for Action {
+    fn from(end: EndVm) -> Self {
+        Action::End(end.status)
+    }
+}

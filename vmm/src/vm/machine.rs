@@ -1,0 +1,65 @@
+//! What all threads of one machine share.
+//!
+//! Everything here is either fixed before the first vCPU runs or atomic. The one thing to hold in mind: the
+//! machine owns no thread; [`super::assemble`] makes the parts and the handle owns the threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+use refault_devices::bus::Bus;
+
+use crate::memory::GuestRam;
+use crate::vcpu::exit::ExitKind;
+
+use super::action::Action;
+
+/// Exits by kind, over all vCPUs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    by_kind: [AtomicU64; ExitKind::ALL.len()],
+}
+
+impl Counters {
+    /// Counts one exit.
+    pub fn count(&self, kind: ExitKind) {
+        if let Some(counter) = self.by_kind.get(kind as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Exits of `kind` so far.
+    pub fn get(&self, kind: ExitKind) -> u64 {
+        self.by_kind.get(kind as usize).map_or(0, |c| c.load(Relaxed))
+    }
+}
+
+/// The shared part of a machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Guest RAM.
+    pub ram: Arc<GuestRam>,
+    /// Port devices.
+    pub ports: Bus<Action>,
+    /// Memory-mapped devices.
+    pub mmio: Bus<Action>,
+    /// What happened so far.
+    pub counters: Counters,
+    stopping: AtomicBool,
+}
+
+impl Machine {
+    /// A machine that has not started.
+    pub fn new(ram: Arc<GuestRam>, ports: Bus<Action>, mmio: Bus<Action>) -> Self {
+        Self { ram, ports, mmio, counters: Counters::default(), stopping: AtomicBool::new(false) }
+    }
+
+    /// Asks every thread to end; a vCPU in the guest has to be kicked besides.
+    pub fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+    }
+
+    /// Whether the machine is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+}
