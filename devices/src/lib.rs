@@ -17,3 +17,4 @@ pub mod bus;
 pub mod exit_port;
 pub mod serial;
 mod sync;
+pub mod virtio;

@@ -1,0 +1,69 @@
+//! Virtio 1.2 devices: what a device is, apart from how the guest reaches it.
+//!
+//! [`VirtioDevice`] is the seam between the transport ([`mmio`], registers and negotiation) and a device.
+//! The transport never looks into a ring, and the device never sees a register.
+//!
+//! The one thing to hold in mind: a device does not interrupt. Its work returns [`Work`], and the transport
+//! turns that into an interrupt, or into the DEVICE_NEEDS_RESET state for a ring that makes no sense.
+//!
+//! What this is not: legacy virtio (below 1.0), packed rings, or PCI.
+
+use std::sync::Arc;
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+
+pub mod interrupt;
+pub mod mmio;
+pub mod queue;
+
+/// Guest memory as devices see it: the view in which no page is ever taken away.
+pub type GuestRam = Arc<GuestMemoryMmap>;
+
+/// How a driver broke a ring so that the device cannot go on before a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The driver's index is further ahead of ours than the ring has entries.
+    #[error("the available ring's index claims more entries than the ring has")]
+    AvailIndex,
+    /// A head that is not in the descriptor table.
+    #[error("the available ring holds descriptor {0}, which is not in the table")]
+    HeadOutOfTable(u16),
+    /// A head offered again before it was used: its memory would belong to two requests at once.
+    #[error("the available ring holds descriptor {0}, which is still in use")]
+    HeadInUse(u16),
+    /// The ring's own memory could not be read or written.
+    #[error("the ring's memory cannot be accessed")]
+    Memory,
+}
+
+/// What a device's work leaves for the transport to do.
+#[must_use = "the driver waits for the interrupt"]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The driver is to be told that buffers were used.
+    pub notify: bool,
+    /// The ring is beyond use.
+    pub broken: Option<Broken>,
+}
+
+/// A virtio device behind a transport.
+pub trait VirtioDevice: Send {
+    /// Device type number of the specification (2 is a block device).
+    fn device_id(&self) -> u32;
+
+    /// Feature bits offered, without VERSION_1, which the transport adds.
+    fn features(&self) -> u64;
+
+    /// Largest size of each queue, each a power of two.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Fills `data` from the configuration space at `offset`. Bytes past its end read as zero.
+    fn read_config(&self, offset: usize, data: &mut [u8]);
+
+    /// Takes over a checked queue. `features` is what driver and device agreed on.
+    fn start_queue(&mut self, index: usize, queue: Queue, features: u64);
+
+    /// Lets go of a queue. On return no request of it is in flight, and its memory is touched no more.
+    fn stop_queue(&mut self, index: usize);
+}
