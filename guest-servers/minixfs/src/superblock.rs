@@ -242,5 +242,6 @@ impl fmt::Display for SuperblockError {
 impl core::error::Error for SuperblockError {}
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::panic)]
 #[path = "superblock_tests.rs"]
 mod tests;
