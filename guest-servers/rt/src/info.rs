@@ -1,0 +1,36 @@
+//! The pages the kernel gives every server: what the machine is like, and the counters.
+
+use core::ptr;
+
+use refault_abi::counters::Counter;
+use refault_abi::info::Info;
+use refault_abi::layout;
+use refault_abi::options::Options;
+
+/// The information page. Servers only: programs do not have it.
+pub fn info() -> &'static Info {
+    // SAFETY: the page is mapped read-only into every server before it starts, holds an `Info`, and never
+    // changes; every bit pattern is a valid `Info`.
+    unsafe { &*ptr::with_exposed_provenance::<Info>(layout::INFO as usize) }
+}
+
+/// The modes asked for on the command line. A bad one is reported and the defaults are used by nobody:
+/// the caller gets `None` and has to stop.
+pub fn options() -> Option<Options> {
+    match Options::parse(info().cmdline()) {
+        Ok(options) => Some(options),
+        Err(bad) => {
+            crate::diag!("bad option {}: must be {}", bad.word, bad.expected);
+            None
+        }
+    }
+}
+
+/// Adds to a counter of this server. Each counter has one writer, so a plain addition is enough.
+pub fn count(counter: Counter, amount: u64) {
+    let place =
+        ptr::with_exposed_provenance_mut::<u64>(layout::STATS as usize).wrapping_add(counter as usize);
+    // SAFETY: the counters page is mapped read-write into every server and `counter` is below its length;
+    // the monitor only reads it. Volatile, because nobody in this program reads it back.
+    unsafe { ptr::write_volatile(place, ptr::read_volatile(place).wrapping_add(amount)) }
+}

@@ -1,0 +1,24 @@
+//! What happens on a panic: the message to the log (a server) or to the terminal (a program), then the end.
+
+use core::panic::PanicInfo;
+
+/// Exit status of a program that panicked.
+const PANIC_STATUS: i32 = 101;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    if !crate::print::diag_line(format_args!("{info}")) {
+        crate::print::print_to(2, format_args!("{info}\n"));
+    }
+    crate::start::exit(PANIC_STATUS)
+}
+
+/// The precompiled `core` names this symbol in unwind tables, which the linker script throws away.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// Likewise named, never called: programs are compiled without unwinding.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    crate::start::exit(PANIC_STATUS)
+}

@@ -1,0 +1,89 @@
+//! The loop of a simple server: receive, dispatch, reply.
+//!
+//! The one thing to hold in mind: a server must not be stopped by whom it serves. The reply goes out in the
+//! same trap as the next receive where the requester is known to be waiting for it (it came by SENDREC) or is
+//! a boot server; to anybody else it is offered once and dropped if nobody takes it.
+
+use refault_abi::ipc::Call;
+use refault_abi::message::{Payload, REPLY, Status};
+use refault_abi::{Endpoint, Errno, Message, Result};
+
+use crate::ipc::{self, Received};
+
+/// What a dispatcher answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// This message, sent with the request's transaction id.
+    Message(Message),
+    /// Nothing now (the specification's EDONTREPLY).
+    Later,
+}
+
+impl Answer {
+    /// A plain status: count or error.
+    pub fn status(result: Result<u64>) -> Answer {
+        match result {
+            Err(Errno::EDONTREPLY) => Answer::Later,
+            _ => Answer::payload(&Status::of(result)),
+        }
+    }
+
+    /// A plain status without a value.
+    pub fn unit(result: Result<()>) -> Answer {
+        Answer::status(result.map(|()| 0))
+    }
+
+    /// Any reply structure, as message type REPLY.
+    pub fn payload<T: Payload>(payload: &T) -> Answer {
+        Answer::Message(Message::new(REPLY, payload))
+    }
+}
+
+/// Whether a reply may be sent by a primitive that waits for the receiver.
+fn waits_for_reply(request: &Received) -> bool {
+    let source = request.message.sender();
+    let boot =
+        source.generation() == 0 && source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT);
+    request.delivery.call() == Call::SendRec as u64 || (boot && !request.delivery.is_notify())
+}
+
+/// Receives whatever comes next; an error would mean that the server itself is gone.
+pub fn next() -> Received {
+    loop {
+        if let Ok(received) = ipc::receive(Endpoint::ANY) {
+            return received;
+        }
+    }
+}
+
+/// Sends `answer` as the reply to `request`, and does not wait for a receiver that may never come.
+pub fn reply(request: &Received, answer: &Message) {
+    let answer = answer.with_transaction(request.message.transaction());
+    let to = request.message.sender();
+    // A requester that died does not need its answer.
+    let _ = if waits_for_reply(request) { ipc::send(to, &answer) } else { ipc::sendnb(to, &answer) };
+}
+
+/// Sends `answer` as the reply to `request`, then receives.
+pub fn reply_next(request: &Received, answer: &Message) -> Received {
+    let with_id = answer.with_transaction(request.message.transaction());
+    if waits_for_reply(request) {
+        match ipc::reply_receive(request.message.sender(), &with_id, Endpoint::ANY) {
+            Ok(received) => return received,
+            Err(_) => return next(),
+        }
+    }
+    reply(request, answer);
+    next()
+}
+
+/// Serves for ever. Notifications are dispatched too; what is answered to them is ignored.
+pub fn serve(mut dispatch: impl FnMut(&Received) -> Answer) -> ! {
+    let mut request = next();
+    loop {
+        request = match dispatch(&request) {
+            Answer::Message(answer) if !request.delivery.is_notify() => reply_next(&request, &answer),
+            _ => next(),
+        };
+    }
+}
