@@ -2,8 +2,10 @@
 
 pub mod boot;
 pub mod host;
+pub mod inject;
 pub mod layout;
 pub mod memory;
 pub mod micro;
+pub mod mkfs;
 pub mod vcpu;
 pub mod vm;
