@@ -75,6 +75,9 @@ pub const O_APPEND: u32 = 0o2000;
 /// Must be a directory.
 pub const O_DIRECTORY: u32 = 0o200000;
 
+/// STAT: a final symbolic link is not followed.
+pub const O_NOFOLLOW: u32 = 0o400000;
+
 /// LSEEK from the start.
 pub const SEEK_SET: u32 = 0;
 /// LSEEK from the position.

@@ -1,2 +1,49 @@
-//! The `vfs` server's logic.
+//! The virtual file system: descriptors, paths, positions, and the retry that hides soft faults.
+//!
+//! # What VFS never does
+//! It never blocks on anybody who may need VFS. Concretely:
+//! - it receives in one place and waits nowhere else. A request is an async task; what a task waits for is a message
+//!   that the one receive loop will take (`executor.rs`, `transport.rs`);
+//! - requests to file systems, VM and drivers are posted asynchronously and their answers found by transaction id;
+//!   answers to processes are offered to a process that is known to wait, once;
+//! - it lends user memory to file systems with CPF_TRY, so that a file system is never suspended on VM in the middle
+//!   of a request that VM's own page-in would have to queue behind (`retry.rs`);
+//! - it copies from and to users itself only in the form that fails instead of waiting (`usercopy.rs`);
+//! - a page-in for VM takes no lock: not the vnode's, not the open file's (`requests/vm.rs`). A process may read from a
+//!   file into a mapping of the same file, or write it from there, while its request holds those locks.
+//!
+//! # The one thing to hold in mind
+//! An operation's inputs are frozen before its first attempt, and its outputs are taken from its last answer. Nothing
+//! that an attempt leaves behind in VFS outlives it, so an attempt can be repeated.
+//!
+//! # What it is not
+//! Not a cache of names or data (the file system has one), not an access control (everybody is the superuser), and not
+//! a mount table for users: there is one root file system.
+//!
+//! | module | |
+//! |---|---|
+//! | [`kernel`] | what is below, as a trait |
+//! | [`executor`], [`cell`], [`transport`] | tasks, what they wait for, requests and answers |
+//! | [`retry`] | the retry |
+//! | [`path`], [`position`], [`process`], [`vnode`] | names, numbers, descriptors, inodes |
+//! | [`server`] | dispatch; `requests/` the requests |
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod cell;
+pub mod executor;
+#[cfg(feature = "guest")]
+pub mod guest;
+pub mod kernel;
+pub mod path;
+pub mod position;
+pub mod process;
+mod requests;
+pub mod retry;
+pub mod server;
+pub mod transport;
+mod usercopy;
+pub mod vnode;

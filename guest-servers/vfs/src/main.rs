@@ -1,3 +1,29 @@
-//! The `vfs` server's program.
+//! The `vfs` server's program: the receive loop.
 #![no_std]
 #![no_main]
+
+use refault_rt::start::Args;
+use refault_rt::{asyncsend, diag, info, server};
+use refault_vfs::guest::GuestKernel;
+use refault_vfs::server::Vfs;
+
+refault_rt::entry!(main);
+
+/// Exit status after a bad command line.
+const BAD_OPTIONS: i32 = 2;
+
+fn main(_: Args) -> i32 {
+    let Some(options) = info::options() else { return BAD_OPTIONS };
+    let vfs = Vfs::new(GuestKernel, options);
+    loop {
+        let received = server::next();
+        while let Some(failed) = asyncsend::take_failed() {
+            diag!("vfs: no delivery to {:?}: {}", failed.destination, failed.error);
+            vfs.died(failed.destination);
+        }
+        // Notifications only say that there is something to look at, and that has been done.
+        if !received.delivery.is_notify() {
+            vfs.take(&received.message);
+        }
+    }
+}

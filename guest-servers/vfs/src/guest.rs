@@ -1,0 +1,117 @@
+//! The real machine below VFS: the runtime's messages, grants and copies.
+
+use core::marker::PhantomData;
+
+use refault_abi::counters::Counter;
+use refault_abi::grant::Tag;
+use refault_abi::ipc::senda;
+use refault_abi::layout::PAGE;
+use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
+use refault_rt::grants::{self, Grant};
+use refault_rt::kernel::Moved;
+use refault_rt::{asyncsend, info, ipc, kernel};
+
+use crate::kernel::{Access, CopyError, Fault, Granted, Kernel, Side, UserMemory};
+
+/// The guest's kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestKernel;
+
+/// A grant, with the memory of VFS's own that it lends borrowed as long as it is in force.
+#[derive(Debug)]
+pub struct Lent<'a> {
+    grant: Grant,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl Lent<'_> {
+    fn of(grant: Result<Grant>) -> Result<Self> {
+        grant.map(|grant| Lent { grant, memory: PhantomData })
+    }
+}
+
+impl Granted for Lent<'_> {
+    fn id(&self) -> GrantId {
+        self.grant.id()
+    }
+
+    fn revoke(self) -> Option<Fault> {
+        self.grant.revoke().fault.map(|fault| Fault {
+            side: match fault.side {
+                grants::Side::Granted => Side::Granted,
+                grants::Side::Grantee => Side::Grantee,
+                grants::Side::Unknown => Side::Unknown,
+            },
+            write: fault.access == grants::Access::Write,
+            address: fault.address,
+        })
+    }
+}
+
+/// The outcome of a raw copy. On a fault the own side is touched, which makes it present by an ordinary page fault:
+/// VM serves that without VFS.
+fn copied(moved: Moved, write: bool, touch: impl FnOnce()) -> core::result::Result<(), CopyError> {
+    match moved.result {
+        Ok(()) => Ok(()),
+        Err(Errno::EFAULT) => {
+            touch();
+            Err(CopyError::Fault(Fault { side: Side::Granted, write, address: moved.fault }))
+        }
+        Err(error) => Err(CopyError::Other(error)),
+    }
+}
+
+impl Kernel for GuestKernel {
+    type Grant<'a> = Lent<'a>;
+
+    fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
+        asyncsend::send(to, message, senda::NOTIFY_ERR)
+    }
+
+    fn answer(&self, to: Endpoint, message: &Message) {
+        // A process that does not wait for its answer, or is dead, does without it.
+        let _ = ipc::sendnb(to, message);
+    }
+
+    fn grant_user(
+        &self,
+        grantee: Endpoint,
+        memory: &UserMemory,
+        cpf_try: bool,
+        tag: Tag,
+    ) -> Result<Lent<'static>> {
+        let grant = Grant::magic(grantee, memory.owner, memory.address, memory.bytes);
+        let grant = match memory.access {
+            Access::Read => grant.read(),
+            Access::Write => grant.write(),
+        };
+        Lent::of(grant.try_only(cpf_try).tag(tag).make())
+    }
+
+    fn lend<'a>(&self, grantee: Endpoint, bytes: &'a [u8]) -> Result<Lent<'a>> {
+        Lent::of(Grant::of_bytes(grantee, bytes).make())
+    }
+
+    fn lend_mut<'a>(&self, grantee: Endpoint, bytes: &'a mut [u8]) -> Result<Lent<'a>> {
+        let address = bytes.as_mut_ptr().expose_provenance() as u64;
+        Lent::of(Grant::direct(grantee, address, bytes.len() as u64).write().make())
+    }
+
+    fn copy_in(&self, from: Endpoint, address: u64, bytes: &mut [u8]) -> core::result::Result<(), CopyError> {
+        let moved = kernel::copy_in(from, address, bytes, true);
+        copied(moved, false, || bytes.fill(0))
+    }
+
+    fn copy_out(&self, to: Endpoint, address: u64, bytes: &[u8]) -> core::result::Result<(), CopyError> {
+        let moved = kernel::copy_out(to, address, bytes, true);
+        copied(moved, true, || {
+            for byte in bytes.iter().step_by(PAGE as usize).chain(bytes.last()) {
+                core::hint::black_box(*byte);
+            }
+        })
+    }
+
+    fn count(&self, counter: Counter) {
+        info::count(counter, 1);
+    }
+}

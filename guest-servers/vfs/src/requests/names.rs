@@ -1,0 +1,158 @@
+//! Changing directories: MKDIR, UNLINK, RMDIR, RENAME, LINK, SYMLINK.
+//!
+//! The one thing to hold in mind: the file system decides. VFS finds the directory and passes the name on; whether the
+//! name exists, is a directory or is empty is checked where it cannot change any more, in the file system.
+
+use alloc::rc::Rc;
+
+use refault_abi::message::Status;
+use refault_abi::vfs::{PATH_MAX, Path};
+use refault_abi::{Endpoint, Errno, Message, Result, fs};
+
+use super::open::PERMISSIONS;
+use crate::kernel::{Access, Granted, Kernel, UserMemory};
+use crate::path::{Found, Kind, Last};
+use crate::position::user_range;
+use crate::retry::{self, Frozen};
+use crate::server::Vfs;
+use crate::vnode::{S_IFDIR, S_IFLNK, Vnode};
+
+/// A name in a directory.
+type Place = Found<Rc<Vnode>>;
+
+impl<K: Kernel> Vfs<K> {
+    /// Sends a [`fs::Name`] request about a place. `inode2` and `mode` as the request wants them.
+    async fn name_request(&self, operation: u16, place: &Place, mode: u32, inode2: u64) -> Result<u64> {
+        let mount = &place.directory.mount;
+        let grant = self.kernel.lend(mount.endpoint, &place.name)?;
+        let request = fs::Name {
+            directory: place.directory.inode,
+            grant: grant.id().0,
+            length: u32::try_from(place.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
+            mode,
+            grant2: -1,
+            inode2,
+            ..fs::Name::default()
+        };
+        let answer = self.call(mount, Message::new(operation, &request)).await;
+        // A grant over own memory is without CPF_TRY and never marked.
+        let _ = grant.revoke();
+        answer?.get::<Status>().check().map(|_| 0)
+    }
+
+    pub(crate) async fn mkdir(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let place = self.find_named(user, request.address, request.length, Last::Name).await?;
+        if place.is_dots() {
+            return Err(Errno::EEXIST);
+        }
+        self.name_request(fs::MKDIR, &place, S_IFDIR | request.mode & PERMISSIONS, 0).await
+    }
+
+    pub(crate) async fn unlink(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let path = self.fetch_path(user, request.address, request.length).await?;
+        let place = self.find(user, &path, Last::Name).await?;
+        if place.is_dots() {
+            return Err(Errno::EISDIR);
+        }
+        if place.slashes {
+            // Only a directory can be meant, and a directory is not unlinked.
+            self.find(user, &path, Last::Keep).await?.existing()?;
+            return Err(Errno::EISDIR);
+        }
+        self.name_request(fs::UNLINK, &place, 0, 0).await
+    }
+
+    pub(crate) async fn rmdir(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let place = self.find_named(user, request.address, request.length, Last::Name).await?;
+        match place.name.as_slice() {
+            b"." => Err(Errno::EINVAL),
+            b".." => Err(Errno::ENOTEMPTY),
+            _ => self.name_request(fs::RMDIR, &place, 0, 0).await,
+        }
+    }
+
+    pub(crate) async fn link(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let old = self.find_named(user, request.address, request.length, Last::Keep).await?.existing()?;
+        if old.kind() == Kind::Directory {
+            return Err(Errno::EPERM);
+        }
+        let place = self.find_named(user, request.buffer, request.bytes, Last::Name).await?;
+        if place.is_dots() {
+            return Err(Errno::EEXIST);
+        }
+        if place.slashes {
+            return Err(Errno::ENOENT);
+        }
+        if !Rc::ptr_eq(&old.mount, &place.directory.mount) {
+            return Err(Errno::EXDEV);
+        }
+        self.name_request(fs::LINK, &place, 0, old.inode).await
+    }
+
+    pub(crate) async fn rename(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let old_path = self.fetch_path(user, request.address, request.length).await?;
+        let new_path = self.fetch_path(user, request.buffer, request.bytes).await?;
+        let old = self.find(user, &old_path, Last::Name).await?;
+        let new = self.find(user, &new_path, Last::Name).await?;
+        if old.is_dots() || new.is_dots() {
+            return Err(Errno::EBUSY);
+        }
+        if (old.slashes || new.slashes)
+            && self.find(user, &old_path, Last::Keep).await?.existing()?.kind() != Kind::Directory
+        {
+            return Err(Errno::ENOTDIR);
+        }
+        let mount = &old.directory.mount;
+        if !Rc::ptr_eq(mount, &new.directory.mount) {
+            return Err(Errno::EXDEV);
+        }
+        let grant = self.kernel.lend(mount.endpoint, &old.name)?;
+        let grant2 = self.kernel.lend(mount.endpoint, &new.name)?;
+        let request = fs::Rename {
+            directory: old.directory.inode,
+            grant: grant.id().0,
+            directory2: new.directory.inode,
+            grant2: grant2.id().0,
+            length: u32::try_from(old.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
+            length2: u32::try_from(new.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
+        };
+        let answer = self.call(mount, Message::new(fs::RENAME, &request)).await;
+        let _ = (grant.revoke(), grant2.revoke());
+        answer?.get::<Status>().check().map(|_| 0)
+    }
+
+    pub(crate) async fn symlink(&self, user: Endpoint, request: Path) -> Result<u64> {
+        let place = self.find_named(user, request.address, request.length, Last::Name).await?;
+        if place.is_dots() {
+            return Err(Errno::EEXIST);
+        }
+        if place.slashes || request.bytes == 0 {
+            return Err(Errno::ENOENT);
+        }
+        if request.bytes > PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        user_range(request.buffer, request.bytes)?;
+        let directory = &place.directory;
+        let name = self.kernel.lend(directory.mount.endpoint, &place.name)?;
+        let length = u32::try_from(place.name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let memory =
+            UserMemory { owner: user, address: request.buffer, bytes: request.bytes, access: Access::Read };
+        let frozen = Frozen { operation: fs::SLINK, inode: directory.inode, position: 0, memory };
+        let answer = retry::run(self, &directory.mount, &frozen, |grant| {
+            let request = fs::Name {
+                directory: frozen.inode,
+                grant: name.id().0,
+                length,
+                mode: S_IFLNK | 0o777,
+                grant2: grant.0,
+                length2: frozen.memory.bytes,
+                ..fs::Name::default()
+            };
+            Message::new(fs::SLINK, &request)
+        })
+        .await;
+        let _ = name.revoke();
+        answer.map(|_| 0)
+    }
+}
