@@ -42,7 +42,8 @@ pub const INFO: u64 = 0x3fe1_0000;
 /// The counters page ([`crate::counters`]), mapped read-write into every server.
 pub const STATS: u64 = 0x3fe2_0000;
 
-/// VM's view of RAM: address = this + GPA, for the ranges the information page calls free or image.
+/// VM's view of RAM: address = this + GPA, for all RAM from [`KERNEL_END`] on. The doorbell's register page, if
+/// there is one, is mapped at the same offset, uncached: VM cannot edit its own page tables.
 pub const VM_RAM: u64 = 0x0000_0040_0000_0000;
 
 /// The kernel's direct map: address = this + GPA, for all RAM.
