@@ -1,7 +1,7 @@
 //! Virtio 1.2 devices: what a device is, apart from how the guest reaches it.
 //!
-//! [`VirtioDevice`] is the seam between the transport ([`mmio`], registers and negotiation) and a device.
-//! The transport never looks into a ring, and the device never sees a register.
+//! [`VirtioDevice`] is the seam between the transport ([`mmio`], registers and negotiation) and a device
+//! ([`blk`]). The transport never looks into a ring, and the device never sees a register.
 //!
 //! The one thing to hold in mind: a device does not interrupt. Its work returns [`Work`], and the transport
 //! turns that into an interrupt, or into the DEVICE_NEEDS_RESET state for a ring that makes no sense.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 
+pub mod blk;
 pub mod interrupt;
 pub mod mmio;
 pub mod queue;

@@ -1,0 +1,79 @@
+//! The block device's place in the device loop.
+//!
+//! Two descriptors wake it: the queue's kick and the engine's completions. Completions are always dealt with
+//! first, whichever of the two it was, so that one order of events in gives one order of answers out.
+//!
+//! A disk whose driver keeps the queue full gives way after each turn by kicking itself, which puts it behind
+//! the loop's other devices.
+
+use std::io;
+use std::sync::Arc;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{Block, Turn};
+use crate::virtio::Work;
+use crate::virtio::mmio::VirtioMmio;
+
+/// Drives one disk. Add it to the event manager of the device loop.
+pub struct BlkSubscriber {
+    device: Arc<VirtioMmio<Block>>,
+    kick: EventFd,
+    done: EventFd,
+}
+
+impl BlkSubscriber {
+    /// The subscriber for `device`. Make one, and only one, for each device.
+    pub fn new(device: Arc<VirtioMmio<Block>>) -> io::Result<Self> {
+        let kick = device
+            .notify_registers()
+            .next()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
+            .kick
+            .try_clone()?;
+        let done = device.inspect(|disk| disk.completion_event().try_clone())?;
+        Ok(Self { device, kick, done })
+    }
+
+    /// Does all there is to do now: what the loop does when woken. Returns whether anything had woken it.
+    pub fn poll(&self) -> bool {
+        let done = self.done.read().is_ok();
+        let kicked = self.kick.read().is_ok();
+        if done {
+            self.turn(Block::on_completion);
+        }
+        if kicked {
+            self.turn(Block::on_kick);
+        }
+        done || kicked
+    }
+
+    fn turn(&self, step: impl FnOnce(&mut Block) -> Turn) {
+        let mut again = false;
+        self.device.drive(|disk| -> Work {
+            let Turn { work, more } = step(disk);
+            again = more;
+            work
+        });
+        if again {
+            // A full counter means that the loop is being woken already.
+            let _ = self.kick.write(1);
+        }
+    }
+}
+
+impl MutEventSubscriber for BlkSubscriber {
+    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+        // Both descriptors were made for this subscriber, and a descriptor that is silent costs one read.
+        self.poll();
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        for event in [&self.kick, &self.done] {
+            if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
+                tracing::error!(%error, "a disk's events cannot be watched");
+            }
+        }
+    }
+}
