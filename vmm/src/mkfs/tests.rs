@@ -179,7 +179,7 @@ fn nothing_is_overwritten_unasked() {
     let error = make_image(&image, &Options::default()).unwrap_err();
     assert!(error.to_string().contains("--force"), "{error}");
     assert_eq!(fs::read(&image).unwrap(), b"precious");
-    assert_eq!(names(place.path()), [image.clone()]);
+    assert_eq!(names(place.path()), std::slice::from_ref(&image));
     make_image(&image, &Options { force: true, ..Options::default() }).unwrap();
     assert_eq!(fs::metadata(&image).unwrap().len(), DEFAULT_SIZE);
     // An empty file may be replaced: that is what `mktemp` leaves.
