@@ -126,15 +126,15 @@ macro_rules! print {
 #[macro_export]
 macro_rules! println {
     () => { $crate::print::print_to(1, ::core::format_args!("\n")) };
-    ($format:literal $($argument:tt)*) => {
-        $crate::print::print_to(1, ::core::format_args!(::core::concat!($format, "\n") $($argument)*))
+    ($($argument:tt)*) => {
+        $crate::print::print_to(1, ::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
     };
 }
 
 /// A line to descriptor 2.
 #[macro_export]
 macro_rules! eprintln {
-    ($format:literal $($argument:tt)*) => {
-        $crate::print::print_to(2, ::core::format_args!(::core::concat!($format, "\n") $($argument)*))
+    ($($argument:tt)*) => {
+        $crate::print::print_to(2, ::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
     };
 }

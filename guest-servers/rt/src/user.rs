@@ -118,10 +118,20 @@ pub fn lseek(descriptor: Descriptor, offset: i64, whence: u32) -> Result<u64> {
 
 /// Status of a path.
 pub fn stat(path: &str) -> Result<Stat> {
+    stat_with(path, 0)
+}
+
+/// Status of a path; a symbolic link at its end is not followed.
+pub fn lstat(path: &str) -> Result<Stat> {
+    stat_with(path, vfs::O_NOFOLLOW)
+}
+
+/// STAT with its flags.
+fn stat_with(path: &str, flags: u32) -> Result<Stat> {
     let mut stat = Stat::default();
     let (address, length) = bytes_of(path.as_bytes());
     let buffer = stat.as_mut_bytes().as_mut_ptr().expose_provenance() as u64;
-    let request = Path { address, length, buffer, bytes: size_of::<Stat>() as u64, flags: 0, mode: 0 };
+    let request = Path { address, length, buffer, bytes: size_of::<Stat>() as u64, flags, mode: 0 };
     ask(Endpoint::VFS, vfs::STAT, &request)?;
     Ok(stored(&stat))
 }

@@ -1,0 +1,62 @@
+//! `cp SOURCE DESTINATION`: copies a file; into a directory under its own name.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use refault_abi::vfs::{O_CREAT, O_TRUNC, O_WRONLY};
+use refault_apps::files::{Failed, complain, for_each_piece, write_all};
+use refault_apps::{DONE, FAILED, USAGE};
+use refault_rt::start::Args;
+use refault_rt::user;
+
+refault_rt::entry!(main);
+
+fn main(args: Args) -> i32 {
+    let mut paths = args.skip(1);
+    let (Some(source), Some(destination), None) = (paths.next(), paths.next(), paths.next()) else {
+        refault_rt::eprintln!("usage: cp SOURCE DESTINATION");
+        return USAGE;
+    };
+    let destination = target(source, destination);
+    match copy(source, &destination) {
+        Ok(()) => DONE,
+        Err(Failed::Reading(error)) => {
+            complain("cp", source, error);
+            FAILED
+        }
+        Err(Failed::Writing(error)) => {
+            complain("cp", &destination, error);
+            FAILED
+        }
+    }
+}
+
+/// Where the copy goes.
+fn target(source: &str, destination: &str) -> String {
+    match user::stat(destination) {
+        Ok(stat) if stat.mode & 0o170000 == 0o040000 => {
+            let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or(source);
+            format!("{}/{name}", destination.trim_end_matches('/'))
+        }
+        _ => destination.to_string(),
+    }
+}
+
+fn copy(source: &str, destination: &str) -> Result<(), Failed> {
+    let input = user::open(source, 0, 0).map_err(Failed::Reading)?;
+    let from = user::fstat(input).map_err(Failed::Reading)?;
+    if let Ok(to) = user::stat(destination)
+        && (to.device, to.inode) == (from.device, from.inode)
+    {
+        // Truncating the destination would empty the source.
+        return Err(Failed::Writing(refault_rt::Errno::EEXIST));
+    }
+    let output =
+        user::open(destination, O_WRONLY | O_CREAT | O_TRUNC, from.mode & 0o777).map_err(Failed::Writing)?;
+    for_each_piece(input, |piece| write_all(output, piece))?;
+    user::close(output).map_err(Failed::Writing)
+}
