@@ -1,8 +1,8 @@
 //! The virtio block device.
 //!
-//! A request goes through three files: [`ring`](self) hands out a chain, [`request`] reads it into a `Request`
-//! that needs no second look at guest memory, and an [`engine`] carries it out. [`Block`] ties them together,
-//! keeping for each head in flight a [`PendingRequest`] with all that completion needs.
+//! A request goes through three files: `ring.rs` hands out a chain, `request.rs` reads it into a value that
+//! needs no second look at guest memory, and an [`engine`] carries it out. [`Block`] ties them together, keeping
+//! for each head in flight a `PendingRequest` with all that completion needs.
 //!
 //! The one thing to hold in mind: a head that was taken goes back, exactly once, whatever it pointed at. With a
 //! status where the chain has a byte for one; with a used length of 0 where it has none.
@@ -16,7 +16,6 @@
 
 use std::sync::Arc;
 
-use libc::EIO;
 use virtio_bindings::virtio_blk as abi;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::Queue;
@@ -33,7 +32,7 @@ use super::{Broken, GuestRam, VirtioDevice, Work};
 pub mod counters;
 pub mod engine;
 pub mod image;
-pub mod request;
+mod request;
 mod ring;
 pub mod subscriber;
 #[cfg(test)]
@@ -77,7 +76,7 @@ impl std::str::FromStr for DiskId {
 
 /// What completing a request in flight needs. Made when the chain is read, so that nothing is read again.
 #[derive(Clone, Copy, Debug)]
-pub struct PendingRequest {
+struct PendingRequest {
     status: GuestAddress,
     op: Op,
     /// Bytes of data.
@@ -280,8 +279,7 @@ impl Block {
         let slot = self.pending.get_mut(usize::from(head));
         let Some(pending) = slot.and_then(Option::take) else { return Ok(()) };
         if let Err(error) = &completion.result {
-            let expected = error.raw_os_error() == Some(EIO);
-            tracing::warn!(head, op = ?pending.op, %error, expected, "disk request failed");
+            tracing::warn!(head, op = ?pending.op, %error, "disk request failed");
         }
         self.finish(ring, head, pending, completion.result.is_ok())
     }

@@ -5,7 +5,7 @@
 //! means nothing, so all legal layouts are one case here.
 //!
 //! The one thing to hold in mind: the driver can rewrite descriptors and header at any time. What
-//! [`parse`] returns carries all that doing and completing the request will need; nothing is looked up again.
+//! `parse` returns carries all that doing and completing the request will need; nothing is looked up again.
 //!
 //! What this is not: no I/O happens here, and a malformed chain is an ordinary result.
 

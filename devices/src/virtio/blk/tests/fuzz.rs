@@ -97,8 +97,8 @@ fn set_up(rig: &mut Rig, case: &Case) {
 }
 
 fn config() -> ProptestConfig {
-    // Failures are printed whole; no file of old ones is kept.
-    ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() }
+    // As many cases as PROPTEST_CASES says. Failures are printed whole; no file of old ones is kept.
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn with_each_engine(test: impl Fn(EngineChoice, &RefCell<Rig>)) {
