@@ -49,14 +49,19 @@ fn settle(result: Step<Finding>) -> Result<Finding, LabError> {
 fn armed(kvm: &Kvm, ring: Ring, program: &[u8], wanted: Wanted) -> Step<Armed> {
     let lab = Lab::new(kvm, ring, program)?;
     lab.write(image::TARGET, &BEFORE.to_le_bytes())?;
-    let mechanism = choose(lab.ram(), wanted)
-        .map_err(|e| Early::Report(Finding::missing("cannot be armed").advise(e.to_string())))?;
+    let mechanism = choose(lab.ram(), wanted).map_err(|e| Early::Report(cannot_arm(&e.to_string())))?;
     let start = Instant::now();
     mechanism
         .arm(image::TARGET)
         .map_err(|e| Early::Report(Finding::missing(format!("arming a page failed: {e}"))))?;
     let arm_us = start.elapsed().as_secs_f64() * 1e6;
     Ok(Armed { lab, mechanism, arm_us })
+}
+
+/// The reason without the remedies that may follow it: those are the userfaultfd probe's to give.
+fn cannot_arm(reason: &str) -> Finding {
+    let (reason, _) = reason.split_once(". ").unwrap_or((reason, ""));
+    Finding::missing(reason)
 }
 
 impl Armed {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use kvm_ioctls::Kvm;
 
-use crate::host::open_kvm;
+use crate::host::{HostError, open_kvm};
 
 use super::finding::{Fact, Finding};
 use super::microguest::{Event, Lab, LabError, Ring, programs};
@@ -17,10 +17,13 @@ pub const KVM_DEVICE: &str = "/dev/kvm";
 
 /// Probe: the device can be opened.
 pub fn open() -> Finding {
-    match OpenOptions::new().read(true).write(true).open(KVM_DEVICE) {
+    open_at(Path::new(KVM_DEVICE), Place::here())
+}
+
+fn open_at(device: &Path, place: Place) -> Finding {
+    match OpenOptions::new().read(true).write(true).open(device) {
         Ok(_) => Finding::ok("opened for reading and writing"),
         Err(error) => {
-            let place = Place::here();
             Finding::missing(opening_failed(&error)).advise(advice::open_kvm(error.raw_os_error(), place))
         }
     }
@@ -57,6 +60,9 @@ impl Place {
 pub fn api() -> Finding {
     match open_kvm() {
         Ok(kvm) => Finding::ok(format!("version {}, all needed capabilities", kvm.get_api_version())),
+        Err(HostError::NoKvm | HostError::NoPermission | HostError::Open(_)) => {
+            Finding::missing(super::NOT_TRIED)
+        }
         Err(error) => Finding::missing(error.to_string())
             .advise("use a Linux kernel from 5.10 on, with its own KVM module"),
     }
@@ -77,4 +83,21 @@ pub fn machine(kvm: &Kvm) -> Result<Finding, LabError> {
         }
         other => Finding::missing(format!("made, but it does not run: {}", traps::words(other))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::State;
+
+    #[test]
+    fn an_absent_device_is_told_from_a_forbidden_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = open_at(&dir.path().join("kvm"), Place::default());
+        assert_eq!((absent.state, absent.detail.as_str()), (State::Missing, "/dev/kvm does not exist"));
+        assert!(absent.advice.is_some_and(|a| a.contains("modprobe")));
+        let forbidden = opening_failed(&io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(forbidden, "this user may not open /dev/kvm");
+        assert_eq!(open_at(dir.path(), Place::default()).state, State::Missing);
+    }
 }

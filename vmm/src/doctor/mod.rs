@@ -42,6 +42,9 @@ use self::uses::{Uses, Verdict};
 /// Version of the JSON document.
 pub const SCHEMA: &str = "refault.doctor/1";
 
+/// What a probe says that needs /dev/kvm and cannot have it.
+pub const NOT_TRIED: &str = "not tried: /dev/kvm cannot be used";
+
 /// Longest time one probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -178,7 +181,7 @@ fn perform(run: Run) -> Finding {
         Run::Guest(probe) => probe,
     };
     let Ok(kvm) = open_kvm() else {
-        return Finding::missing("not tried: /dev/kvm cannot be used (see kvm-device and kvm-api)");
+        return Finding::missing(NOT_TRIED);
     };
     guest(&kvm).unwrap_or_else(|error| Finding::missing(error.to_string()))
 }

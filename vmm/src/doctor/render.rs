@@ -2,17 +2,22 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
 use super::finding::State;
 use super::uses::Verdict;
+use super::{NOT_TRIED, Report};
 
 /// The table, what will be used, and what to do.
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     let width = report.probes.iter().map(|p| p.name.len()).max().unwrap_or(0);
-    for probe in &report.probes {
+    let (untried, tried): (Vec<_>, Vec<_>) = report.probes.iter().partition(|p| p.detail == NOT_TRIED);
+    for probe in tried {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{:width$}  {:7}  {}", probe.name, word(probe.state), probe.detail);
+    }
+    if !untried.is_empty() {
+        let names: Vec<_> = untried.iter().map(|p| p.name).collect();
+        let _ = writeln!(out, "\n{NOT_TRIED}, which these need: {}", names.join(", "));
     }
     let uses = &report.uses;
     let _ = writeln!(

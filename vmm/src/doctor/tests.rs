@@ -1,4 +1,3 @@
-use super::finding::Fact;
 use super::uses::{Engine, Mechanism, Ring0, TrapInstruction};
 use super::*;
 
@@ -71,6 +70,17 @@ fn the_table_is_aligned_and_ends_in_advice() {
 }
 
 #[test]
+fn what_was_not_tried_is_one_line() {
+    let mut report = sample();
+    for probe in &mut report.probes {
+        probe.detail = NOT_TRIED.into();
+    }
+    let text = render::text(&report);
+    assert!(text.contains("cannot be used, which these need: kvm-machine, ring0-speed, syscall\n"), "{text}");
+    assert_eq!(text.matches(NOT_TRIED).count(), 1);
+}
+
+#[test]
 fn names_are_unique() {
     let mut names: Vec<&str> = PROBES.iter().chain(&EXTRAS).map(|(name, _)| *name).collect();
     names.sort_unstable();
@@ -119,13 +129,4 @@ fn this_host_is_examined_completely() {
     assert_eq!(report.uses.mechanism != Mechanism::None, report.facts.poison || report.facts.prot_none);
     assert_eq!(report.uses.engine == Engine::IoUring, state("io_uring") == Some(State::Ok));
     assert_eq!(report.uses.trap_instruction == TrapInstruction::Syscall, state("syscall") == Some(State::Ok));
-}
-
-#[test]
-fn without_kvm_the_report_is_complete_and_says_why() {
-    let facts = Facts::default();
-    assert_eq!(Verdict::of(&facts), Verdict::NoGuest);
-    let mut learned = facts;
-    learned.learn(Fact::Kvm);
-    assert_ne!(facts, learned);
 }
