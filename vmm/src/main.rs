@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let poke = EventFd::new(EFD_NONBLOCK)?;
     bare.vm.register_irqfd(&poke, 16)?;
     std::thread::spawn(move || loop { std::thread::sleep(std::time::Duration::from_millis(20)); let _ = poke.write(1); });
-    let machine = Arc::new(Machine::new(bare.ram.clone(), ports, Bus::new()));
+    let machine = Arc::new(Machine::new(bare.ram.clone(), ports, Bus::new(), None));
     let fd = bare.vcpus.remove(0);
     let vcpu = refault::vcpu::thread::Vcpu::new(fd, 0, machine.clone(), bare.run_page_size);
     let (tx, rx) = std::sync::mpsc::channel();

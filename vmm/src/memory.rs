@@ -64,7 +64,8 @@ pub struct RamPiece {
 /// Guest RAM with its two views.
 #[derive(Debug)]
 pub struct GuestRam {
-    vcpu_view: GuestMemory,
+    /// Held for its mappings only; nothing in the VMM reads or writes through it.
+    _vcpu_view: GuestMemory,
     device_view: GuestMemory,
     pieces: Vec<RamPiece>,
     size: u64,
@@ -104,7 +105,7 @@ impl GuestRam {
                 }
             }
         }
-        Ok(Self { vcpu_view, device_view, pieces, size })
+        Ok(Self { _vcpu_view: vcpu_view, device_view, pieces, size })
     }
 
     /// The view for devices, loading and checking. Never armed.
@@ -199,7 +200,7 @@ mod tests {
     fn both_views_show_the_same_bytes() {
         let ram = GuestRam::new(MIN_RAM).unwrap();
         ram.device_view().write_obj(0x1122_3344_u32, GuestAddress(0x5000)).unwrap();
-        assert_eq!(ram.vcpu_view.read_obj::<u32>(GuestAddress(0x5000)).unwrap(), 0x1122_3344);
+        assert_eq!(ram._vcpu_view.read_obj::<u32>(GuestAddress(0x5000)).unwrap(), 0x1122_3344);
         assert_ne!(
             ram.vcpu_hva(0x5000).unwrap(),
             ram.device_view().get_host_address(GuestAddress(0x5000)).unwrap() as u64

@@ -5,5 +5,7 @@
 //! [`signals`]' kick and the machine's stop flag.
 
 pub mod exit;
+mod registers;
 pub mod signals;
 pub mod thread;
+mod trap;

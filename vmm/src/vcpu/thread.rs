@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kvm_ioctls::VcpuFd;
 use refault_devices::bus::Access;
 
+use crate::inject::mechanism::Notice;
 use crate::vm::action::Action;
 use crate::vm::ending::Ending;
 use crate::vm::machine::Machine;
@@ -50,6 +51,11 @@ impl Vcpu {
     fn step(&mut self) -> Step {
         let exit = exit::next(&mut self.fd);
         self.machine.counters.count(exit.kind());
+        self.act_on(exit)
+    }
+
+    /// Does what `exit` asks for.
+    pub(super) fn act_on(&mut self, exit: Exit) -> Step {
         match exit {
             Exit::Io => self.io(),
             Exit::MmioRead { gpa, len } => self.mmio_read(gpa, len),
@@ -79,6 +85,9 @@ impl Vcpu {
     }
 
     fn mmio_read(&mut self, gpa: u64, len: usize) -> Step {
+        if self.machine.ram.contains(gpa, len as u64) {
+            return self.interpreted_read(gpa, len);
+        }
         let mut data = [0xff; 8];
         let Some(bytes) = data.get_mut(..len) else { return Step::Continue(()) };
         let access = self.machine.mmio.read(gpa, bytes);
@@ -87,6 +96,9 @@ impl Vcpu {
     }
 
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> Step {
+        if self.machine.ram.contains(gpa, data.len() as u64) {
+            return self.interpreted_write(gpa, data);
+        }
         let access = self.machine.mmio.write(gpa, data);
         self.act(access)
     }
@@ -100,13 +112,13 @@ impl Vcpu {
 
     fn interrupted(&mut self) -> Step {
         match signals::take() {
-            Taken::MemoryGone { address } => Step::Break(Ending::MemoryGone { address }),
+            Taken::MemoryGone { address } => self.touched(Notice::BusError { hva: address }),
             Taken::Kick | Taken::Nothing => Step::Continue(()),
         }
     }
 
     fn memory_fault(&mut self, gpa: Option<u64>) -> Step {
-        self.fatal(|rip| Ending::MemoryFault { gpa, rip })
+        self.touched(Notice::RunFailed { gpa })
     }
 
     fn failed(&mut self, errno: i32) -> Step {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 
 use refault_devices::bus::Bus;
 
+use crate::inject::Injector;
 use crate::memory::GuestRam;
 use crate::vcpu::exit::ExitKind;
 
@@ -42,6 +43,8 @@ pub struct Machine {
     pub ports: Bus<Action>,
     /// Memory-mapped devices.
     pub mmio: Bus<Action>,
+    /// The injector, where there are rules.
+    pub injector: Option<Arc<Injector>>,
     /// What happened so far.
     pub counters: Counters,
     stopping: AtomicBool,
@@ -49,8 +52,8 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that has not started.
-    pub fn new(ram: Arc<GuestRam>, ports: Bus<Action>, mmio: Bus<Action>) -> Self {
-        Self { ram, ports, mmio, counters: Counters::default(), stopping: AtomicBool::new(false) }
+    pub fn new(ram: Arc<GuestRam>, ports: Bus<Action>, mmio: Bus<Action>, injector: Option<Arc<Injector>>) -> Self {
+        Self { ram, ports, mmio, injector, counters: Counters::default(), stopping: AtomicBool::new(false) }
     }
 
     /// Asks every thread to end; a vCPU in the guest has to be kicked besides.

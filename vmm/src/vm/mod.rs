@@ -4,4 +4,5 @@ pub mod action;
 pub mod assemble;
 pub mod config;
 pub mod ending;
+pub mod event;
 pub mod machine;

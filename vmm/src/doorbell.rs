@@ -1,0 +1,233 @@
+//! The doorbell: the window through which guest and injector talk (`docs/fault-abi.md`).
+//!
+//! The one thing to hold in mind: every value here was chosen by the guest. An address is checked before it is
+//! kept, memory behind it is read once for each use, and what the guest can make the host remember is bounded.
+//!
+//! The device decides nothing about faults; it hands sites and pages to the [`Injector`], and tells the outside
+//! what the guest reports. Without an injector the window is there all the same, for reports and counters.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use refault_abi::counters::WORDS;
+use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, feature, reg};
+use refault_devices::bus::{Access, Device, Refusal};
+use tokio::sync::mpsc::UnboundedSender;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::inject::Injector;
+use crate::layout::PAGE_SIZE;
+use crate::memory::GuestRam;
+use crate::vm::action::Action;
+use crate::vm::event::VmEvent;
+
+/// Reports and events taken from one machine; further ones are counted and dropped.
+const NEWS_LIMIT: u64 = 65_536;
+
+/// Bytes of reports taken from one machine.
+const REPORT_BYTES_LIMIT: u64 = 16 << 20;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Low half of a 64-bit register that has been written, and which register.
+    low_half: Option<(u64, u32)>,
+    counters_page: Option<u64>,
+    report_page: Option<u64>,
+    news: u64,
+    report_bytes: u64,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub struct Doorbell {
+    ram: Arc<GuestRam>,
+    injector: Option<Arc<Injector>>,
+    processors: u8,
+    started: Instant,
+    news: UnboundedSender<VmEvent>,
+    state: Mutex<State>,
+}
+
+impl Doorbell {
+    /// A doorbell that tells its news to `news`, with times counted from `started`.
+    pub fn new(
+        ram: Arc<GuestRam>,
+        injector: Option<Arc<Injector>>,
+        processors: u8,
+        started: Instant,
+        news: UnboundedSender<VmEvent>,
+    ) -> Self {
+        Self { ram, injector, processors, started, news, state: Mutex::default() }
+    }
+
+    /// The guest's counters now; empty if it has registered none.
+    pub fn guest_counters(&self) -> Vec<u64> {
+        let Some(page) = self.lock().counters_page else { return Vec::new() };
+        let mut bytes = [0; PAGE_SIZE as usize];
+        if self.ram.device_view().read_slice(&mut bytes, GuestAddress(page)).is_err() {
+            return Vec::new();
+        }
+        bytes.chunks_exact(8).take(WORDS).filter_map(|w| Some(u64::from_le_bytes(w.try_into().ok()?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn features(&self) -> u32 {
+        match self.injector {
+            Some(_) => feature::REFLECT | feature::SITES | feature::REPORT,
+            None => feature::REPORT,
+        }
+    }
+
+    fn write32(&self, offset: u64, value: u32) -> Result<(), Refusal> {
+        match offset {
+            reg::SITE => {
+                self.injector.as_ref().ok_or(Refusal::Forbidden)?.site(value);
+                Ok(())
+            }
+            reg::REPORT => self.report(value),
+            reg::MAGIC | reg::VERSION | reg::FEATURES => Err(Refusal::ReadOnly),
+            // Halves of the 64-bit registers.
+            reg::TRAP_RECORDS..=reg::PAGE_BACK | reg::EVENT => {
+                self.lock().low_half = Some((offset, value));
+                Ok(())
+            }
+            _ => {
+                let register = offset.wrapping_sub(4);
+                let low_half = self.lock().low_half.take();
+                match low_half {
+                    Some((low, bits)) if low == register => {
+                        self.write64(register, u64::from(value) << 32 | u64::from(bits))
+                    }
+                    _ => Err(Refusal::NoRegister),
+                }
+            }
+        }
+    }
+
+    fn write64(&self, offset: u64, value: u64) -> Result<(), Refusal> {
+        match offset {
+            reg::TRAP_RECORDS => {
+                let len = u64::from(self.processors) * size_of::<TrapRecord>() as u64;
+                let records = self.checked(value, len, align_of::<TrapRecord>() as u64)?;
+                if let Some(injector) = &self.injector {
+                    injector.set_records(records);
+                }
+            }
+            reg::SITE_PAGE => {
+                let page = self.checked(value, size_of::<SitePage>() as u64, PAGE_SIZE)?;
+                if let Some(injector) = &self.injector {
+                    injector.set_site_page(page);
+                }
+            }
+            reg::COUNTERS => {
+                let page = self.checked(value, PAGE_SIZE, PAGE_SIZE)?;
+                self.lock().counters_page = page;
+                self.keep(offset, page);
+            }
+            reg::REPORT_PAGE => {
+                let page = self.checked(value, PAGE_SIZE, PAGE_SIZE)?;
+                self.lock().report_page = page;
+                self.keep(offset, page);
+            }
+            reg::DIRECT_MAP => {
+                if let Some(injector) = &self.injector {
+                    injector.set_direct_map(value);
+                }
+            }
+            reg::PAGE_BACK => {
+                if !self.ram.contains(value, 1) {
+                    return Err(Refusal::Forbidden);
+                }
+                if let Some(injector) = &self.injector {
+                    injector.page_back(value);
+                }
+            }
+            reg::EVENT => {
+                let at = self.started.elapsed();
+                self.tell(|| VmEvent::Guest { code: value as u32, value: (value >> 32) as u32, at });
+            }
+            _ => return Err(Refusal::NoRegister),
+        }
+        Ok(())
+    }
+
+    /// An address of `len` bytes that is RAM and aligned; 0 is the withdrawal.
+    fn checked(&self, gpa: u64, len: u64, align: u64) -> Result<Option<u64>, Refusal> {
+        match gpa {
+            0 => Ok(None),
+            _ if gpa.is_multiple_of(align) && self.ram.contains(gpa, len) => Ok(Some(gpa)),
+            _ => Err(Refusal::Forbidden),
+        }
+    }
+
+    fn keep(&self, which: u64, page: Option<u64>) {
+        if let Some(injector) = &self.injector {
+            injector.keep_page(which, page);
+        }
+    }
+
+    fn report(&self, len: u32) -> Result<(), Refusal> {
+        let page = self.lock().report_page.ok_or(Refusal::Forbidden)?;
+        let mut bytes = [0; PAGE_SIZE as usize];
+        let text = usize::try_from(len).ok().and_then(|len| bytes.get_mut(..len)).ok_or(Refusal::Forbidden)?;
+        self.ram.device_view().read_slice(text, GuestAddress(page)).map_err(|_| Refusal::Forbidden)?;
+        {
+            let mut state = self.lock();
+            state.report_bytes = state.report_bytes.saturating_add(u64::from(len));
+            if state.report_bytes > REPORT_BYTES_LIMIT {
+                return Err(Refusal::Forbidden);
+            }
+        }
+        let text = String::from_utf8_lossy(text).into_owned();
+        self.tell(|| VmEvent::Report(text));
+        Ok(())
+    }
+
+    fn tell(&self, news: impl FnOnce() -> VmEvent) {
+        let mut state = self.lock();
+        state.news = state.news.saturating_add(1);
+        if state.news <= NEWS_LIMIT {
+            // Nobody listens any more when the machine is being torn down.
+            let _ = self.news.send(news());
+        }
+    }
+}
+
+impl Device<Action> for Doorbell {
+    fn read(&self, offset: u64, data: &mut [u8]) -> Access<Action> {
+        let value = match offset {
+            reg::MAGIC => MAGIC,
+            reg::VERSION => VERSION,
+            reg::FEATURES => self.features(),
+            reg::TRAP_RECORDS..=reg::EVENT => return Access::Refused(Refusal::WriteOnly),
+            _ => return Access::Refused(Refusal::NoRegister),
+        };
+        if data.len() != 4 {
+            return Access::Refused(Refusal::Width);
+        }
+        data.copy_from_slice(&value.to_le_bytes());
+        Access::Done
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Access<Action> {
+        let done = match *data {
+            [a, b, c, d] => self.write32(offset, u32::from_le_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => self.write64(offset, u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            _ => Err(Refusal::Width),
+        };
+        match done {
+            Ok(()) => Access::Done,
+            Err(refusal) => Access::Refused(refusal),
+        }
+    }
+}
+
+/// Processors that a site page can serve.
+pub const MAX_PROCESSORS: u8 = SITE_PROCESSORS as u8;
+
+#[cfg(test)]
+#[path = "doorbell_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! The window from the guest's side, with a guest that lies.
+
+use super::*;
+use crate::memory::MIN_RAM;
+use refault_abi::doorbell::event;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+fn doorbell() -> (Doorbell, UnboundedReceiver<VmEvent>) {
+    let ram = Arc::new(GuestRam::new(MIN_RAM).unwrap());
+    let (news, heard) = unbounded_channel();
+    (Doorbell::new(ram, None, 1, Instant::now(), news), heard)
+}
+
+fn read(doorbell: &Doorbell, offset: u64) -> Option<u32> {
+    let mut data = [0; 4];
+    (doorbell.read(offset, &mut data) == Access::Done).then_some(u32::from_le_bytes(data))
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let (d, _heard) = doorbell();
+    assert_eq!(read(&d, reg::MAGIC), Some(MAGIC));
+    assert_eq!(read(&d, reg::VERSION), Some(VERSION));
+    assert_eq!(read(&d, reg::FEATURES), Some(feature::REPORT));
+    assert_eq!(read(&d, reg::EVENT), None);
+    assert_eq!(d.read(reg::MAGIC, &mut [0; 8]), Access::Refused(Refusal::Width));
+}
+
+#[test]
+fn events_arrive_whole_or_in_halves() {
+    let (d, mut heard) = doorbell();
+    let value = u64::from(event::CASE_BEGIN) | 77 << 32;
+    assert_eq!(d.write(reg::EVENT, &value.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::EVENT, &event::READY.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::EVENT + 4, &0_u32.to_le_bytes()), Access::Done);
+    let codes: Vec<(u32, u32)> = std::iter::from_fn(|| match heard.try_recv().ok()? {
+        VmEvent::Guest { code, value, .. } => Some((code, value)),
+        _ => None,
+    })
+    .collect();
+    assert_eq!(codes, [(event::CASE_BEGIN, 77), (event::READY, 0)]);
+    assert_eq!(d.write(reg::EVENT + 4, &[0; 4]), Access::Refused(Refusal::NoRegister));
+}
+
+#[test]
+fn reports_come_from_the_page_and_no_further() {
+    let (d, mut heard) = doorbell();
+    assert_eq!(d.write(reg::REPORT, &4_u32.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+    assert_eq!(d.write(reg::REPORT_PAGE, &0x3000_u64.to_le_bytes()), Access::Done);
+    d.ram.device_view().write_slice(b"got 4096", GuestAddress(0x3000)).unwrap();
+    assert_eq!(d.write(reg::REPORT, &8_u32.to_le_bytes()), Access::Done);
+    assert!(matches!(heard.try_recv(), Ok(VmEvent::Report(text)) if text == "got 4096"));
+    assert_eq!(d.write(reg::REPORT, &4097_u32.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+}
+
+#[test]
+fn addresses_that_are_not_ram_are_refused() {
+    let (d, _heard) = doorbell();
+    for register in [reg::TRAP_RECORDS, reg::SITE_PAGE, reg::COUNTERS, reg::REPORT_PAGE, reg::PAGE_BACK] {
+        for bad in [MIN_RAM, u64::MAX, 1 << 63] {
+            assert_eq!(d.write(register, &bad.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+        }
+    }
+    assert_eq!(d.write(reg::COUNTERS, &0x1008_u64.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+}
+
+#[test]
+fn counters_are_read_when_asked_for() {
+    let (d, _heard) = doorbell();
+    assert!(d.guest_counters().is_empty());
+    assert_eq!(d.write(reg::COUNTERS, &0x4000_u64.to_le_bytes()), Access::Done);
+    d.ram.device_view().write_obj(9_u64, GuestAddress(0x4000 + 8 * 7)).unwrap();
+    let counters = d.guest_counters();
+    assert_eq!((counters.len(), counters[7]), (WORDS, 9));
+}
+
+#[test]
+fn a_talkative_guest_is_cut_off() {
+    let (d, mut heard) = doorbell();
+    for _ in 0..NEWS_LIMIT + 10 {
+        assert_eq!(d.write(reg::EVENT, &[0; 8]), Access::Done);
+    }
+    let mut count = 0;
+    while heard.try_recv().is_ok() {
+        count += 1;
+    }
+    assert_eq!(count, NEWS_LIMIT);
+}

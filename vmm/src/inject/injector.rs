@@ -1,0 +1,355 @@
+//! The book of pages that are away.
+//!
+//! The doorbell brings the guest's side (sites, pages asked back, where its trap records are), vCPU threads bring
+//! touches, the mechanism does the work; this file decides and counts. One lock around all of it: every entry is
+//! a vCPU exit, and a machine that injects does not do so millions of times a second.
+//!
+//! The one thing to hold in mind: everything the guest says is read once and may be a lie. The worst a lying guest
+//! gets is its own page taken away from itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use refault_abi::doorbell::{SITE_PROCESSORS, Site, SitePage, TrapRecord, access};
+use serde::Serialize;
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::layout::PAGE_SIZE;
+use crate::memory::GuestRam;
+
+use super::counters::FaultCounters;
+use super::matcher::{Matcher, SiteName};
+use super::mechanism::{Mechanism, Notice, TrapPage};
+use super::rule::Rule;
+
+/// Faults that are described one by one in reports; further ones are only counted.
+const LOG_LIMIT: usize = 4096;
+
+/// A touch of a page that is away, as far as the vCPU could make it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touch {
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Guest virtual address.
+    pub gva: u64,
+    /// The stopped instruction.
+    pub rip: u64,
+    /// Bits of [`refault_abi::doorbell::access`].
+    pub access: u32,
+}
+
+/// What a vCPU does about a trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Give the guest a page fault; its trap record is filled in.
+    Reflect,
+    /// The page is back; run on.
+    Resolve,
+    /// The page was away until a moment ago; run on.
+    Stale,
+    /// The page never was away: something else is wrong.
+    NotMine,
+}
+
+/// One line of the fault log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FaultEvent {
+    /// Number of the reflected trap; 0 for a resolved one.
+    pub sequence: u64,
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Guest virtual address.
+    pub gva: u64,
+    /// The stopped instruction.
+    pub rip: u64,
+    /// Whether the access was a write.
+    pub write: bool,
+    /// Whether it came from ring 3.
+    pub user: bool,
+    /// Request number of the site that had armed the page.
+    pub request: u32,
+    /// Attempt of that site.
+    pub attempt: u16,
+    /// Page of that site.
+    pub page: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Arming {
+    site: SiteName,
+    touched: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    matcher: Matcher,
+    records: Option<u64>,
+    site_page: Option<u64>,
+    kept: BTreeMap<u64, u64>,
+    direct_map: Option<u64>,
+    away: BTreeMap<u64, Arming>,
+    was_away: BTreeSet<u64>,
+    counters: FaultCounters,
+    sequence: u64,
+    log: Vec<FaultEvent>,
+}
+
+/// See the [module documentation](self).
+#[derive(Debug)]
+pub struct Injector {
+    ram: Arc<GuestRam>,
+    mechanism: Box<dyn Mechanism>,
+    processors: u8,
+    state: Mutex<State>,
+}
+
+impl Injector {
+    /// An injector with nothing armed.
+    pub fn new(ram: Arc<GuestRam>, mechanism: Box<dyn Mechanism>, processors: u8, rules: Vec<Rule>) -> Self {
+        let state = State {
+            matcher: Matcher::new(rules),
+            records: None,
+            site_page: None,
+            kept: BTreeMap::new(),
+            direct_map: None,
+            away: BTreeMap::new(),
+            was_away: BTreeSet::new(),
+            counters: FaultCounters::default(),
+            sequence: 0,
+            log: Vec::new(),
+        };
+        Self { ram, mechanism, processors, state: Mutex::new(state) }
+    }
+
+    /// Name of the mechanism in use.
+    pub fn mechanism(&self) -> &'static str {
+        self.mechanism.name()
+    }
+
+    /// The guest says where its trap records are; `None` withdraws them. The caller has checked the address.
+    pub fn set_records(&self, gpa: Option<u64>) {
+        let mut state = self.lock();
+        state.records = gpa;
+        state.keep(Kept::Records, gpa);
+    }
+
+    /// The guest says where its site page is, and gets the first countdown.
+    pub fn set_site_page(&self, gpa: Option<u64>) {
+        let mut state = self.lock();
+        state.site_page = gpa;
+        state.keep(Kept::Sites, gpa);
+        self.set_countdown(&state);
+    }
+
+    /// A page registered at the doorbell, which never goes away.
+    pub fn keep_page(&self, which: u64, gpa: Option<u64>) {
+        self.lock().keep(Kept::Other(which), gpa);
+    }
+
+    /// The base of the guest kernel's linear map.
+    pub fn set_direct_map(&self, base: u64) {
+        self.lock().direct_map = (base != 0).then_some(base);
+    }
+
+    /// The base of the guest kernel's linear map, if the guest told it.
+    pub fn direct_map(&self) -> Option<u64> {
+        self.lock().direct_map
+    }
+
+    /// The guest is about to touch the page its descriptor names.
+    pub fn site(&self, processor: u32) {
+        let mut state = self.lock();
+        if let Some(site) = self.read_site(&state, processor) {
+            state.counters.sites += 1;
+            let name = state.matcher.name(&site);
+            if state.matcher.decide(&name).is_some() {
+                self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), name);
+            }
+        }
+        self.set_countdown(&state);
+    }
+
+    /// The guest wants a page back.
+    pub fn page_back(&self, gpa: u64) {
+        let page = gpa & !(PAGE_SIZE - 1);
+        let mut state = self.lock();
+        match state.away.contains_key(&page) {
+            true => {
+                state.counters.asked_back += 1;
+                self.disarm(&mut state, page);
+            }
+            false => state.counters.asked_back_idle += 1,
+        }
+    }
+
+    /// The page that a notice is about. `candidates` are the pages the stopped instruction uses, for mechanisms that
+    /// do not know.
+    pub fn trapped_page(&self, notice: Notice, candidates: &[u64]) -> Option<u64> {
+        match self.mechanism.trapped(notice) {
+            TrapPage::Known(page) => Some(page),
+            TrapPage::Unknown => {
+                let state = self.lock();
+                candidates.iter().copied().find(|page| state.away.contains_key(page))
+            }
+            TrapPage::NotMine => None,
+        }
+    }
+
+    /// Whether the page at `gpa` is away.
+    pub fn is_away(&self, gpa: u64) -> bool {
+        self.lock().away.contains_key(&(gpa & !(PAGE_SIZE - 1)))
+    }
+
+    /// A vCPU has been stopped by `page`. `touch` is what it made out, `None` if that was not enough to tell the
+    /// guest; `processor` is the one whose record would be used.
+    pub fn touched(&self, page: u64, processor: u8, touch: Option<Touch>) -> Decision {
+        let mut state = self.lock();
+        let Some(arming) = state.away.get_mut(&page) else {
+            return if state.was_away.contains(&page) { Decision::Stale } else { Decision::NotMine };
+        };
+        let again = std::mem::replace(&mut arming.touched, true);
+        let site = arming.site;
+        if !again {
+            state.counters.trapped += 1;
+        }
+        let sequence = state.sequence + 1;
+        let told = touch.filter(|t| self.fill_record(&state, processor, sequence, t));
+        let counters = &mut state.counters;
+        match (told, again) {
+            (Some(_), false) => counters.reflected += 1,
+            (Some(_), true) => counters.reflected_again += 1,
+            (None, false) => counters.resolved += 1,
+            (None, true) => counters.resolved_again += 1,
+        }
+        if let Some(touch) = touch.filter(|_| state.log.len() < LOG_LIMIT) {
+            state.log.push(FaultEvent {
+                sequence: if told.is_some() { sequence } else { 0 },
+                gpa: touch.gpa,
+                gva: touch.gva,
+                rip: touch.rip,
+                write: touch.access & access::WRITE != 0,
+                user: touch.access & access::USER != 0,
+                request: site.request,
+                attempt: site.attempt,
+                page: site.page,
+            });
+        }
+        match told {
+            Some(_) => {
+                state.sequence = sequence;
+                Decision::Reflect
+            }
+            None => {
+                self.disarm(&mut state, page);
+                Decision::Resolve
+            }
+        }
+    }
+
+    /// Gives every page back and closes the book.
+    pub fn finish(&self) -> (FaultCounters, Vec<FaultEvent>) {
+        let mut state = self.lock();
+        let away: Vec<u64> = state.away.keys().copied().collect();
+        for page in away {
+            self.disarm(&mut state, page);
+        }
+        (state.counters, state.log.clone())
+    }
+
+    /// The sums so far.
+    pub fn counters(&self) -> FaultCounters {
+        self.lock().counters
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Counters and book are consistent at every point where a panic could have happened.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arm(&self, state: &mut State, page: u64, site: SiteName) {
+        let refused = !self.ram.contains(page, PAGE_SIZE) || state.kept.values().any(|&kept| kept == page);
+        if refused || state.away.contains_key(&page) {
+            state.counters.sites_refused += u64::from(refused);
+            return;
+        }
+        if let Err(why) = self.mechanism.arm(page) {
+            tracing::warn!("page {page:#x} could not be taken away: {why}");
+            state.counters.sites_refused += 1;
+            return;
+        }
+        state.counters.armed += 1;
+        state.away.insert(page, Arming { site, touched: false });
+        state.was_away.insert(page);
+    }
+
+    fn disarm(&self, state: &mut State, page: u64) {
+        if let Some(arming) = state.away.remove(&page) {
+            state.counters.never_touched += u64::from(!arming.touched);
+            if let Err(why) = self.mechanism.disarm(page) {
+                tracing::error!("page {page:#x} could not be given back: {why}");
+            }
+        }
+    }
+
+    fn read_site(&self, state: &State, processor: u32) -> Option<Site> {
+        let index = usize::try_from(processor).ok().filter(|&p| p < SITE_PROCESSORS)?;
+        let at = state.site_page? + (std::mem::offset_of!(SitePage, sites) + index * size_of::<Site>()) as u64;
+        let mut bytes = [0; size_of::<Site>()];
+        self.ram.device_view().read_slice(&mut bytes, GuestAddress(at)).ok()?;
+        Site::read_from_bytes(&bytes).ok()
+    }
+
+    /// Rules want to see each site as long as there are rules.
+    fn set_countdown(&self, state: &State) {
+        let Some(page) = state.site_page else { return };
+        let countdown = u64::from(state.matcher.wants_sites());
+        let at = GuestAddress(page + std::mem::offset_of!(SitePage, countdown) as u64);
+        if let Err(why) = self.ram.device_view().write_obj(countdown, at) {
+            tracing::warn!("the site page at {page:#x} cannot be written: {why}");
+        }
+    }
+
+    /// Fills the processor's trap record, unless there is none or the guest has not read the last one.
+    fn fill_record(&self, state: &State, processor: u8, sequence: u64, touch: &Touch) -> bool {
+        let Some(records) = state.records.filter(|_| processor < self.processors) else { return false };
+        let at = GuestAddress(records + u64::from(processor) * size_of::<TrapRecord>() as u64);
+        let memory = self.ram.device_view();
+        if !matches!(memory.read_obj::<u32>(at), Ok(0)) {
+            return false;
+        }
+        let mut record = TrapRecord::new_zeroed();
+        record.busy = TrapRecord::BUSY;
+        record.access = touch.access;
+        record.sequence = sequence;
+        record.gpa = touch.gpa;
+        record.gva = touch.gva;
+        record.rip = touch.rip;
+        memory.write_slice(record.as_bytes(), at).is_ok()
+    }
+}
+
+/// Why a page never goes away.
+enum Kept {
+    Records,
+    Sites,
+    Other(u64),
+}
+
+impl State {
+    fn keep(&mut self, why: Kept, gpa: Option<u64>) {
+        let key = match why {
+            Kept::Records => u64::MAX,
+            Kept::Sites => u64::MAX - 1,
+            Kept::Other(which) => which,
+        };
+        match gpa {
+            Some(gpa) => self.kept.insert(key, gpa & !(PAGE_SIZE - 1)),
+            None => self.kept.remove(&key),
+        };
+    }
+}
+
+#[cfg(test)]
+#[path = "injector_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! Decisions and sums, with a mechanism that only takes notes.

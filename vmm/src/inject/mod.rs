@@ -1,0 +1,33 @@
+//! Taking guest pages away, and deciding what the guest notices.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`rule`], [`parse`] | what a user asks for, and reading it |
+//! | [`matcher`] | which sites a set of rules wants |
+//! | [`mechanism`], [`poison`], [`protnone`] | how a page goes away and how a touch is noticed |
+//! | [`injector`] | the book of armed pages: arm, disarm, trap records, conservation |
+//! | [`decode`], [`walk`] | which virtual address the stopped instruction used |
+//! | [`counters`] | the sums that must come out |
+//!
+//! The one thing to hold in mind: a page is away in the vCPU view only. The injector itself, devices and
+//! checks read and write the device view, where it never is.
+//!
+//! Nothing here runs unless there are rules: a machine without any has no userfaultfd, no armed page and no
+//! site page countdown.
+
+pub mod counters;
+pub mod decode;
+pub mod injector;
+pub mod matcher;
+pub mod mechanism;
+pub mod parse;
+pub mod poison;
+pub mod protnone;
+pub mod rule;
+mod uffd;
+pub mod walk;
+
+pub use counters::FaultCounters;
+pub use injector::Injector;
+pub use parse::{RuleError, parse_rule};
+pub use rule::Rule;

@@ -1,0 +1,155 @@
+//! The few userfaultfd calls that poisoning needs.
+//!
+//! Numbers and layouts are those of `linux/userfaultfd.h`; each is pinned below. What this is not: a general
+//! binding. No page-fault message is ever read, because nothing is registered for delivering any.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+
+const UFFD_API: u64 = 0xaa;
+/// Linux 6.6 and later.
+const FEATURE_POISON: u64 = 1 << 14;
+const REGISTER_MODE_WP: u64 = 1 << 1;
+/// Bit of UFFDIO_POISON in the set of calls that a registered range permits.
+const PERMITS_POISON: u64 = 1 << 8;
+
+#[repr(C)]
+struct UffdioApi {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioRange {
+    start: u64,
+    len: u64,
+}
+
+#[repr(C)]
+struct UffdioRegister {
+    range: UffdioRange,
+    mode: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioPoison {
+    range: UffdioRange,
+    mode: u64,
+    updated: i64,
+}
+
+const IOC_NEW: u64 = 0xaa00;
+const IOC_API: u64 = 0xc018_aa3f;
+const IOC_REGISTER: u64 = 0xc020_aa00;
+const IOC_POISON: u64 = 0xc020_aa08;
+
+/// `_IOWR(0xaa, nr, size)`.
+const fn iowr(nr: u64, size: usize) -> u64 {
+    3 << 30 | (size as u64) << 16 | 0xaa << 8 | nr
+}
+const _: () = assert!(IOC_API == iowr(0x3f, size_of::<UffdioApi>()));
+const _: () = assert!(IOC_REGISTER == iowr(0x00, size_of::<UffdioRegister>()));
+const _: () = assert!(IOC_POISON == iowr(0x08, size_of::<UffdioPoison>()));
+
+/// Why userfaultfd cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UffdError {
+    /// Not allowed.
+    #[error(
+        "this user may not use userfaultfd for faults taken inside the kernel. Any one of these helps: give access to \
+         /dev/userfaultfd (for instance `sudo setfacl -m u:$USER:rw /dev/userfaultfd`); \
+         `sudo sysctl vm.unprivileged_userfaultfd=1`; run with CAP_SYS_PTRACE (or as root)"
+    )]
+    NotPermitted,
+    /// The kernel lacks it.
+    #[error("this kernel has no userfaultfd (CONFIG_USERFAULTFD)")]
+    Absent,
+    /// Too old.
+    #[error("this kernel's userfaultfd cannot poison pages (Linux 6.6 and later can)")]
+    NoPoison,
+    /// Anything else.
+    #[error("userfaultfd: {what}: {source}")]
+    Failed {
+        /// The call.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// An open userfaultfd.
+#[derive(Debug)]
+pub struct Uffd(File);
+
+impl Uffd {
+    /// Opens one by whichever way this user is allowed.
+    pub fn open() -> Result<Self, UffdError> {
+        let file = match from_device() {
+            Ok(file) => file,
+            Err(_) => from_syscall()?,
+        };
+        let uffd = Self(file);
+        let mut api = UffdioApi { api: UFFD_API, features: FEATURE_POISON, ioctls: 0 };
+        uffd.call("UFFDIO_API", IOC_API, &mut api).map_err(|e| match e.raw_os_error() {
+            Some(libc::EINVAL) => UffdError::NoPoison,
+            _ => UffdError::Failed { what: "UFFDIO_API", source: e },
+        })?;
+        Ok(uffd)
+    }
+
+    /// Registers a mapping of shared memory so that its pages can be poisoned.
+    ///
+    /// Write-protect mode, with nothing ever write-protected: ordinary first touches stay the kernel's business.
+    pub fn register(&self, start: u64, len: u64) -> Result<(), UffdError> {
+        let mut register =
+            UffdioRegister { range: UffdioRange { start, len }, mode: REGISTER_MODE_WP, ioctls: 0 };
+        self.call("UFFDIO_REGISTER", IOC_REGISTER, &mut register)
+            .map_err(|source| UffdError::Failed { what: "UFFDIO_REGISTER", source })?;
+        match register.ioctls & PERMITS_POISON {
+            0 => Err(UffdError::NoPoison),
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks absent pages so that a touch raises SIGBUS. EEXIST: a page was there.
+    pub fn poison(&self, start: u64, len: u64) -> io::Result<()> {
+        let mut poison = UffdioPoison { range: UffdioRange { start, len }, mode: 0, updated: 0 };
+        self.call("UFFDIO_POISON", IOC_POISON, &mut poison)
+    }
+
+    fn call<T>(&self, _name: &str, number: u64, argument: &mut T) -> io::Result<()> {
+        // SAFETY: `number` encodes the size of T (asserted above), and the kernel writes only inside it.
+        match unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, std::ptr::from_mut(argument)) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn from_device() -> io::Result<File> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd")?;
+    // SAFETY: the call takes flags by value and returns a new descriptor.
+    let fd = unsafe { libc::ioctl(device.as_raw_fd(), IOC_NEW as _, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    owned(fd)
+}
+
+fn from_syscall() -> Result<File, UffdError> {
+    // SAFETY: the call takes flags by value and returns a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    owned(fd as i32).map_err(|source| match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => UffdError::NotPermitted,
+        Some(libc::ENOSYS) => UffdError::Absent,
+        _ => UffdError::Failed { what: "userfaultfd", source },
+    })
+}
+
+fn owned(fd: i32) -> io::Result<File> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned this descriptor and nobody else owns it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}

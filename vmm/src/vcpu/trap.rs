@@ -1,0 +1,223 @@
+//! A page that is away was touched: find out what the guest was doing, and do what the injector decides.
+//!
+//! Two ways lead here. Where the processor runs the guest's code, the touch stops it *at* the instruction
+//! (SIGBUS or a failed KVM_RUN), and nothing has happened yet. Where the host interprets ring 0, KVM is in the middle
+//! of the instruction and asks for the bytes of a read, or hands over those of a write that has already retired, as
+//! an MMIO exit on an address that is RAM.
+//!
+//! The one thing to hold in mind, for the second way: whatever is decided, a read gets its true bytes, from the
+//! device view. Finishing such a read and putting the registers back undoes the instruction exactly if it is
+//! repeatable ([`crate::inject::decode`]); any other is resolved, never reflected.
+
+use std::ops::ControlFlow;
+
+use kvm_bindings::{kvm_regs, kvm_sregs};
+use refault_abi::doorbell::access;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::inject::decode::{self, Operands, SegmentBases, Use};
+use crate::inject::injector::{Decision, Touch};
+use crate::inject::mechanism::Notice;
+use crate::inject::{Injector, walk};
+use crate::layout::PAGE_SIZE;
+use crate::vm::ending::Ending;
+
+use super::exit::{self, Exit};
+use super::registers;
+use super::thread::{Step, Vcpu};
+
+const PAGE_FAULT: u8 = 14;
+const ERROR_WRITE: u32 = 1 << 1;
+const ERROR_USER: u32 = 1 << 2;
+const ERROR_FETCH: u32 = 1 << 4;
+/// A handler for #PF needs the first 15 gates of 16 bytes.
+const IDT_LIMIT_FOR_PAGE_FAULT: u16 = 15 * 16 - 1;
+/// Memory accesses that one instruction can still make after the first: a bound for finishing it.
+const FINISH_TRIES: usize = 64;
+
+/// The stopped instruction.
+struct Stopped {
+    regs: kvm_regs,
+    sregs: kvm_sregs,
+    operands: Option<Operands>,
+}
+
+impl Vcpu {
+    /// The guest was stopped at an instruction that touched guest memory which is not there.
+    pub(super) fn touched(&mut self, notice: Notice) -> Step {
+        let Some(injector) = self.machine.injector.clone() else { return self.unexplained(notice) };
+        let Some(stopped) = self.stopped() else { return self.unexplained(notice) };
+        let candidates = self.candidate_pages(&stopped);
+        let Some(page) = injector.trapped_page(notice, &candidates) else { return self.unexplained(notice) };
+        let able = self.can_take_fault(&stopped);
+        let touch = self.make_out(&injector, &stopped, page).filter(|_| able);
+        match injector.touched(page, self.index, touch) {
+            Decision::Reflect => self.reflect(&stopped, touch),
+            Decision::Resolve | Decision::Stale => Step::Continue(()),
+            Decision::NotMine => self.unexplained(notice),
+        }
+    }
+
+    /// Interpreted code reads from RAM that KVM could not reach.
+    pub(super) fn interpreted_read(&mut self, gpa: u64, len: usize) -> Step {
+        self.give_true_bytes(gpa, len);
+        let Some(injector) = self.machine.injector.clone() else { return self.unexplained(Notice::Interpreted { gpa }) };
+        let page = gpa & !(PAGE_SIZE - 1);
+        let Some(stopped) = self.stopped() else { return self.unexplained(Notice::Interpreted { gpa }) };
+        let able = stopped.operands.is_some_and(|o| o.repeatable) && self.can_take_fault(&stopped);
+        let touch = self
+            .make_out(&injector, &stopped, page)
+            .map(|t| Touch { gpa, gva: t.gva & !0xfff | gpa & 0xfff, access: t.access & !access::WRITE, ..t })
+            .filter(|_| able);
+        match injector.touched(page, self.index, touch) {
+            Decision::Reflect => {
+                self.finish_instruction()?;
+                if let Err(ending) = registers::set_regs(&mut self.fd, &stopped.regs) {
+                    return Step::Break(ending);
+                }
+                self.reflect(&stopped, touch)
+            }
+            Decision::Resolve | Decision::Stale => Step::Continue(()),
+            Decision::NotMine => self.unexplained(Notice::Interpreted { gpa }),
+        }
+    }
+
+    /// Interpreted code has written to RAM that KVM could not reach; the bytes exist only here.
+    pub(super) fn interpreted_write(&mut self, gpa: u64, data: &[u8]) -> Step {
+        self.store_true_bytes(gpa, data);
+        let page = gpa & !(PAGE_SIZE - 1);
+        match self.machine.injector.as_ref().map(|i| i.touched(page, self.index, None)) {
+            Some(Decision::NotMine) | None => self.unexplained(Notice::Interpreted { gpa }),
+            Some(_) => Step::Continue(()),
+        }
+    }
+
+    fn give_true_bytes(&mut self, gpa: u64, len: usize) {
+        let mut bytes = [0; 8];
+        if let Some(part) = bytes.get_mut(..len) {
+            if self.machine.ram.device_view().read_slice(part, GuestAddress(gpa)).is_err() {
+                part.fill(0xff);
+            }
+            exit::answer_mmio(&mut self.fd, part);
+        }
+    }
+
+    fn store_true_bytes(&self, gpa: u64, data: &[u8]) {
+        if let Err(why) = self.machine.ram.device_view().write_slice(data, GuestAddress(gpa)) {
+            tracing::error!("{} bytes for {gpa:#x} could not be stored: {why}", data.len());
+        }
+    }
+
+    /// Lets KVM finish the instruction it is in the middle of, and no more.
+    fn finish_instruction(&mut self) -> Step {
+        self.fd.set_kvm_immediate_exit(1);
+        let mut finished = Step::Continue(());
+        for _ in 0..FINISH_TRIES {
+            let exit = exit::next(&mut self.fd);
+            self.machine.counters.count(exit.kind());
+            match exit {
+                Exit::MmioRead { gpa, len } if self.machine.ram.contains(gpa, len as u64) => {
+                    self.give_true_bytes(gpa, len);
+                }
+                Exit::MmioWrite { gpa, len, data } if self.machine.ram.contains(gpa, len as u64) => {
+                    self.store_true_bytes(gpa, data.get(..len).unwrap_or(&data));
+                }
+                Exit::Interrupted => break,
+                other => {
+                    finished = self.act_on(other);
+                    if finished.is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.fd.set_kvm_immediate_exit(0);
+        finished
+    }
+
+    fn stopped(&mut self) -> Option<Stopped> {
+        let regs = registers::regs(&mut self.fd)?;
+        let sregs = registers::sregs(&mut self.fd)?;
+        let mut code = [0; decode::MAX_LENGTH];
+        let length = walk::read(self.machine.ram.device_view(), sregs.cr3, regs.rip, &mut code);
+        let bases = SegmentBases { fs: sregs.fs.base, gs: sregs.gs.base };
+        let operands = decode::operands(code.get(..length)?, &regs, bases);
+        Some(Stopped { regs, sregs, operands })
+    }
+
+    /// Pages that the instruction uses.
+    fn candidate_pages(&self, stopped: &Stopped) -> Vec<u64> {
+        let memory = self.machine.ram.device_view();
+        let operands = stopped.operands.iter().flat_map(|o| o.list).flatten();
+        operands
+            .flat_map(|o| [o.gva, o.gva.wrapping_add(7)])
+            .chain([stopped.regs.rip])
+            .filter_map(|gva| walk::translate(memory, stopped.sregs.cr3, gva))
+            .map(|gpa| gpa & !(PAGE_SIZE - 1))
+            .collect()
+    }
+
+    /// The access that touched `page`: by the instruction's operands, else by the guest's linear map.
+    fn make_out(&self, injector: &Injector, stopped: &Stopped, page: u64) -> Option<Touch> {
+        let memory = self.machine.ram.device_view();
+        let rip = stopped.regs.rip;
+        let user = if stopped.sregs.cs.selector & 3 == 3 { access::USER } else { 0 };
+        let hit = |gva: u64| {
+            let gpa = walk::translate(memory, stopped.sregs.cr3, gva)?;
+            (gpa & !(PAGE_SIZE - 1) == page).then_some(gpa)
+        };
+        for operand in stopped.operands.iter().flat_map(|o| o.list).flatten() {
+            let write = if operand.usage == Use::Read { 0 } else { access::WRITE };
+            let next_page = (operand.gva & !(PAGE_SIZE - 1)).wrapping_add(PAGE_SIZE);
+            // An access that crosses into the next page faults at that page's first byte.
+            let crossing = operand.gva.wrapping_add(7) >= next_page;
+            for gva in [Some(operand.gva), crossing.then_some(next_page)].into_iter().flatten() {
+                if let Some(gpa) = hit(gva) {
+                    return Some(Touch { gpa, gva, rip, access: user | write });
+                }
+            }
+        }
+        if let Some(gpa) = hit(rip) {
+            return Some(Touch { gpa, gva: rip, rip, access: user | access::FETCH });
+        }
+        // The instruction was not understood, but what the kernel touches through its linear map can be named.
+        let gva = injector.direct_map()?.wrapping_add(page);
+        (stopped.operands.is_none() && user == 0).then_some(())?;
+        hit(gva).map(|gpa| Touch { gpa, gva, rip, access: user })
+    }
+
+    /// Whether a page fault can be delivered now without losing anything else.
+    fn can_take_fault(&mut self, stopped: &Stopped) -> bool {
+        let idle = registers::events(&mut self.fd).is_some_and(|e| {
+            e.exception.injected == 0
+                && e.exception.pending == 0
+                && e.interrupt.injected == 0
+                && e.nmi.injected == 0
+        });
+        idle && stopped.sregs.idt.limit >= IDT_LIMIT_FOR_PAGE_FAULT
+    }
+
+    fn reflect(&mut self, stopped: &Stopped, touch: Option<Touch>) -> Step {
+        let Some(touch) = touch else { return Step::Continue(()) };
+        let mut error = 0;
+        for (bit, code) in [(access::WRITE, ERROR_WRITE), (access::USER, ERROR_USER), (access::FETCH, ERROR_FETCH)] {
+            if touch.access & bit != 0 {
+                error |= code;
+            }
+        }
+        let sregs = kvm_sregs { cr2: touch.gva, ..stopped.sregs };
+        match registers::raise(&mut self.fd, &sregs, PAGE_FAULT, error) {
+            Ok(()) => Step::Continue(()),
+            Err(ending) => Step::Break(ending),
+        }
+    }
+
+    fn unexplained(&mut self, notice: Notice) -> Step {
+        let rip = registers::regs(&mut self.fd).map_or(0, |r| r.rip);
+        ControlFlow::Break(match notice {
+            Notice::BusError { hva } => Ending::MemoryGone { address: hva },
+            Notice::RunFailed { gpa } => Ending::MemoryFault { gpa, rip },
+            Notice::Interpreted { gpa } => Ending::MemoryFault { gpa: Some(gpa), rip },
+        })
+    }
+}
