@@ -1,0 +1,375 @@
+//! The memory of all processes: making pages present, sharing and copying them, taking them away.
+//!
+//! The one thing to hold in mind: nothing here waits. A page that only a file system can provide comes out as
+//! [`Outcome::Missing`]; the caller has it brought in and asks again. Reference counts: one per page-table entry
+//! that maps a frame, one for the cache.
+
+use alloc::vec::Vec;
+
+use refault_abi::layout::{PAGE, page_floor, pte};
+use refault_abi::vm::{PROT_EXEC, PROT_WRITE};
+use refault_abi::{Errno, Result};
+
+use crate::cache::{Cache, Key, Page};
+use crate::files::{FileId, Files};
+use crate::frames::Frames;
+use crate::process::Process;
+use crate::ram::Ram;
+use crate::regions::{Backing, Refused as RegionRefused, Region};
+use crate::tables;
+
+/// An access to make possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// It writes.
+    pub write: bool,
+    /// It fetches an instruction.
+    pub fetch: bool,
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there, in this frame.
+    Ready {
+        /// GPA of the frame.
+        frame: u64,
+        /// How it got there.
+        how: How,
+    },
+    /// The file system has to announce it first.
+    Missing {
+        /// The file.
+        file: FileId,
+        /// Offset of the page in it.
+        offset: u64,
+    },
+    /// It cannot be there.
+    Refused(Refusal),
+}
+
+/// How a page got there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It was there, with the right access: if an access faulted all the same, the second stage did it.
+    Already,
+    /// Zero-filled.
+    Fresh,
+    /// From the cache.
+    Cached,
+    /// Copied, because it was shared. The old translation is no longer true.
+    Copied,
+    /// Made writable where it is.
+    Upgraded,
+}
+
+/// Why a page cannot be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No region, or not with this access.
+    Invalid,
+    /// Behind the end of the file.
+    PastEnd,
+    /// No frame left.
+    NoMemory,
+}
+
+impl Refusal {
+    /// The code for requests.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Refusal::Invalid | Refusal::PastEnd => Errno::EFAULT,
+            Refusal::NoMemory => Errno::ENOMEM,
+        }
+    }
+}
+
+impl From<tables::NoMemory> for Refusal {
+    fn from(_: tables::NoMemory) -> Refusal {
+        Refusal::NoMemory
+    }
+}
+
+/// What an unmapping leaves to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "pinned files and stale translations"]
+pub struct Unmapped {
+    /// VFS handles that are no longer needed.
+    pub handles: Vec<u64>,
+    /// Whether translations went away.
+    pub flush: bool,
+}
+
+/// All memory.
+#[derive(Debug)]
+pub struct Memory<'m, R> {
+    /// RAM.
+    pub ram: R,
+    /// Frames.
+    pub frames: Frames<'m>,
+    /// File pages.
+    pub cache: Cache,
+    /// Files that regions refer to.
+    pub files: Files,
+    /// Whether entries may carry the no-execute bit.
+    no_execute: bool,
+}
+
+impl<'m, R: Ram> Memory<'m, R> {
+    /// Over RAM and its frames.
+    pub fn new(ram: R, frames: Frames<'m>, no_execute: bool) -> Memory<'m, R> {
+        Memory { ram, frames, cache: Cache::new(), files: Files::new(), no_execute }
+    }
+
+    /// A frame; cached pages that nobody maps make room.
+    pub fn allocate(&mut self) -> core::result::Result<u64, Refusal> {
+        if self.frames.free() == 0 {
+            self.evict();
+        }
+        self.frames.allocate().ok_or(Refusal::NoMemory)
+    }
+
+    /// Throws out every cached page that only the cache holds.
+    fn evict(&mut self) {
+        let mut gone = Vec::new();
+        let frames = &self.frames;
+        self.cache.remove_unused(
+            None,
+            |page| frames.references(page.frame) == 1,
+            |page| gone.push(page.frame),
+        );
+        for frame in gone {
+            self.frames.release(frame);
+        }
+    }
+
+    /// An empty address space.
+    pub fn create_root(&mut self) -> core::result::Result<u64, Refusal> {
+        let root = self.allocate()?;
+        self.ram.zero_page(root);
+        Ok(root)
+    }
+
+    /// The entry for a frame under a region's protection.
+    fn entry(&self, frame: u64, protection: u32, writable: bool) -> u64 {
+        let mut entry = frame | pte::PRESENT | pte::USER;
+        if writable && protection & PROT_WRITE != 0 {
+            entry |= pte::WRITABLE;
+        }
+        if self.no_execute && protection & PROT_EXEC == 0 {
+            entry |= pte::NO_EXECUTE;
+        }
+        entry
+    }
+
+    /// Maps an entry whose frame's reference is handed over; it is dropped when there is no table for it.
+    pub fn map(&mut self, root: u64, address: u64, entry: u64) -> core::result::Result<u64, Refusal> {
+        // The three tables on the way are the most that can be missing.
+        if self.frames.free() < 3 {
+            self.evict();
+        }
+        let done = tables::set(&mut self.ram, &mut self.frames, root, address, entry);
+        if done.is_err() {
+            self.frames.release(entry & pte::ADDRESS);
+        }
+        Ok(done?)
+    }
+
+    /// Maps a frame of its own with the region's protection.
+    pub fn map_frame(
+        &mut self,
+        root: u64,
+        address: u64,
+        frame: u64,
+        protection: u32,
+    ) -> core::result::Result<(), Refusal> {
+        self.map(root, address, self.entry(frame, protection, true)).map(drop)
+    }
+
+    /// Makes the page around `address` present for `access`.
+    pub fn resolve(&mut self, process: &Process, address: u64, access: Access) -> Outcome {
+        self.try_resolve(process, page_floor(address), access).unwrap_or_else(Outcome::Refused)
+    }
+
+    fn try_resolve(
+        &mut self,
+        process: &Process,
+        address: u64,
+        access: Access,
+    ) -> core::result::Result<Outcome, Refusal> {
+        let region = *process.regions.find(address).ok_or(Refusal::Invalid)?;
+        let needed = if access.fetch { PROT_EXEC } else { 0 } | if access.write { PROT_WRITE } else { 0 };
+        // Without the no-execute bit the processor lets every page be executed.
+        let enforced = if self.no_execute { needed } else { needed & !PROT_EXEC };
+        if region.protection == 0 || region.protection & enforced != enforced {
+            return Err(Refusal::Invalid);
+        }
+        let present = tables::lookup(&self.ram, process.root, address);
+        if present != 0 {
+            let frame = present & pte::ADDRESS;
+            if !access.write || present & pte::WRITABLE != 0 {
+                return Ok(Outcome::Ready { frame, how: How::Already });
+            }
+            return self.make_writable(process, address, &region, frame);
+        }
+        let (file, start) = match region.backing {
+            Backing::Physical { .. } => return Err(Refusal::Invalid),
+            Backing::Anonymous => {
+                let frame = self.allocate()?;
+                self.ram.zero_page(frame);
+                self.map_frame(process.root, address, frame, region.protection)?;
+                return Ok(Outcome::Ready { frame, how: How::Fresh });
+            }
+            Backing::File { file, offset } => (file, offset),
+        };
+        let offset = start.saturating_add(address - region.start);
+        let info = *self.files.get(file).ok_or(Refusal::Invalid)?;
+        let left = info.size.checked_sub(offset).filter(|left| *left > 0).ok_or(Refusal::PastEnd)?;
+        let key = Key { device: info.device, inode: info.inode, offset };
+        let Some(page) = self.cache.get(key) else { return Ok(Outcome::Missing { file, offset }) };
+        // The process's own reference first: making room must not take the page away.
+        self.frames.acquire(page.frame);
+        let outcome = if access.write || left < PAGE {
+            self.map_copy(process.root, address, &region, page.frame, left)
+        } else {
+            let entry = self.entry(page.frame, region.protection, false);
+            self.map(process.root, address, entry)
+                .map(|_| Outcome::Ready { frame: page.frame, how: How::Cached })
+        };
+        if page.once && outcome.is_ok() && self.cache.remove(key).is_some() {
+            self.frames.release(page.frame);
+        }
+        outcome
+    }
+
+    /// Maps a copy of `source`, of which the first `valid` bytes count; the caller's reference to `source` is used up.
+    fn map_copy(
+        &mut self,
+        root: u64,
+        address: u64,
+        region: &Region,
+        source: u64,
+        valid: u64,
+    ) -> core::result::Result<Outcome, Refusal> {
+        let copied = self.allocate();
+        if let Ok(frame) = copied {
+            self.ram.copy_page(source, frame);
+            if valid < PAGE {
+                self.ram.zero(frame + valid, PAGE - valid);
+            }
+        }
+        self.frames.release(source);
+        let frame = copied?;
+        self.map_frame(root, address, frame, region.protection)?;
+        Ok(Outcome::Ready { frame, how: How::Copied })
+    }
+
+    /// A present page is to be written for the first time.
+    fn make_writable(
+        &mut self,
+        process: &Process,
+        address: u64,
+        region: &Region,
+        frame: u64,
+    ) -> core::result::Result<Outcome, Refusal> {
+        if self.frames.references(frame) == 1 {
+            self.map_frame(process.root, address, frame, region.protection)?;
+            return Ok(Outcome::Ready { frame, how: How::Upgraded });
+        }
+        // The entry's reference passes to the copy's source, which gives it up.
+        self.map_copy(process.root, address, region, frame, PAGE)
+    }
+
+    /// Adds a region. EINVAL when it overlaps, ENOMEM when there are too many.
+    pub fn add_region(&mut self, process: &mut Process, region: Region) -> Result<()> {
+        process.regions.insert(region).map_err(|refused| match refused {
+            RegionRefused::Invalid => Errno::EINVAL,
+            RegionRefused::Full => Errno::ENOMEM,
+        })
+    }
+
+    /// Takes `[start, end)`, page aligned, out of an address space.
+    pub fn unmap(&mut self, process: &mut Process, start: u64, end: u64) -> Result<Unmapped> {
+        let mut gone = Vec::new();
+        process.regions.remove(start, end, |region| gone.push(region)).map_err(|_| Errno::ENOMEM)?;
+        let mut unmapped = Unmapped::default();
+        for region in &gone {
+            unmapped.flush |= tables::clear(
+                &mut self.ram,
+                process.root,
+                region.start,
+                region.end,
+                |frames, entry| frames.release(entry & pte::ADDRESS),
+                &mut self.frames,
+            );
+        }
+        for file in gone.iter().filter_map(Region::backing_file) {
+            let used = process.regions.iter().any(|region| region.backing_file() == Some(file));
+            // A second piece of the same file finds the entry released already.
+            if !used && let Some(handle) = self.files.release(file) {
+                unmapped.handles.push(handle);
+            }
+        }
+        Ok(unmapped)
+    }
+
+    /// Frees everything of an address space, its tables included.
+    pub fn destroy(&mut self, process: &mut Process) -> Unmapped {
+        let unmapped = self.unmap(process, 0, page_floor(u64::MAX)).unwrap_or_default();
+        tables::destroy(&mut self.ram, &mut self.frames, process.root);
+        process.root = 0;
+        unmapped
+    }
+
+    /// The page at `address` of `owner`, in slot `slot`, is the file page `key` from now on. EFAULT when there
+    /// is no such page.
+    pub fn announce(
+        &mut self,
+        owner: &Process,
+        slot: usize,
+        key: Key,
+        address: u64,
+        once: bool,
+    ) -> Result<()> {
+        let aligned = address.is_multiple_of(PAGE) && key.offset.is_multiple_of(PAGE);
+        let region = owner.regions.find(address).filter(|region| region.backing == Backing::Anonymous);
+        let entry = tables::lookup(&self.ram, owner.root, address);
+        if !aligned || region.is_none() || entry == 0 {
+            return Err(Errno::EFAULT);
+        }
+        let frame = entry & pte::ADDRESS;
+        self.frames.acquire(frame);
+        if let Some(old) = self.cache.insert(key, Page { frame, once, owner: slot, address }) {
+            self.frames.release(old.frame);
+        }
+        Ok(())
+    }
+
+    /// Forgets a file page; processes that map it keep what they have.
+    pub fn forget(&mut self, key: Key) {
+        if let Some(page) = self.cache.remove(key) {
+            self.frames.release(page.frame);
+        }
+    }
+
+    /// Forgets every page of a device that nobody but its file system maps. `root_of` answers the top-level
+    /// table of a slot. Answers how many.
+    pub fn clear_cache(&mut self, device: u64, root_of: impl Fn(usize) -> Option<u64>) -> u64 {
+        let mut gone = Vec::new();
+        let (ram, frames) = (&self.ram, &self.frames);
+        let unused = |page: &Page| {
+            let mapped = root_of(page.owner).map_or(0, |root| tables::lookup(ram, root, page.address));
+            let by_owner = mapped != 0 && mapped & pte::ADDRESS == page.frame;
+            frames.references(page.frame) <= 1 + u32::from(by_owner)
+        };
+        let count = self.cache.remove_unused(Some(device), unused, |page| gone.push(page.frame));
+        for frame in gone {
+            self.frames.release(frame);
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! Making processes out of programs of the boot image, and ending them.
+
+use alloc::vec::Vec;
+
+use refault_abi::kcall::{Target, privilege};
+use refault_abi::layout::{INFO, STATS, STUB, pte};
+use refault_abi::{Endpoint, Errno, Message, Result, vfs, vm};
+use refault_rt::kernel;
+use refault_vm::load::Shared;
+use refault_vm::memory::Unmapped;
+use refault_vm::process::Process;
+use refault_vm::{archive, arguments, elf, load};
+
+use super::{Server, Slot};
+
+/// How a process begins.
+pub struct Start {
+    entry: u64,
+    stack: u64,
+}
+
+impl Start {
+    /// Lets the process run.
+    pub fn go(&self, process: &Process) -> Result<()> {
+        kernel::proc_start(process.endpoint, self.entry, self.stack, self.stack, process.root)
+    }
+}
+
+impl Server {
+    /// SPAWN: copies the strings from PM and makes the process.
+    pub fn spawn(&mut self, request: &vm::Spawn) -> Result<u64> {
+        let bytes = usize::try_from(request.bytes).map_err(|_| Errno::E2BIG)?;
+        let mut block = [0u8; arguments::MAX_BYTES];
+        let block = block.get_mut(..bytes).filter(|block| !block.is_empty()).ok_or(Errno::E2BIG)?;
+        // PM has just written the strings; if the page is not there all the same, PM has to touch it again.
+        kernel::copy_in(Endpoint::PM, request.address, block, true).whole()?;
+        if !matches!(request.privilege, privilege::USER | privilege::TEST) {
+            return Err(Errno::EPERM);
+        }
+        let words: Vec<&[u8]> = arguments::words(block).collect();
+        let name = words.first().and_then(|name| core::str::from_utf8(name).ok()).ok_or(Errno::ENOENT)?;
+        let members = &mut archive::members(self.image);
+        let file =
+            members.find(|member| member.name.strip_prefix("bin/") == Some(name)).ok_or(Errno::ENOENT)?;
+        let endpoint = self.create(file.data, &words, name, None, request.privilege, request.priority)?;
+        Ok(u64::try_from(endpoint.raw()).unwrap_or(0))
+    }
+
+    /// A process that does not run yet.
+    pub fn create(
+        &mut self,
+        file: &[u8],
+        words: &[&[u8]],
+        name: &str,
+        slot: Option<i32>,
+        privilege: u32,
+        priority: u32,
+    ) -> Result<Endpoint> {
+        let program = elf::parse(file).ok_or(Errno::ENOEXEC)?;
+        let stack = arguments::layout(words.iter().copied())?;
+        let endpoint = kernel::proc_create(slot, name, privilege, priority)?;
+        let shared = self.shared_pages(endpoint, privilege);
+        match load::build(&mut self.memory, endpoint, privilege, &program, &stack, &shared) {
+            Ok(process) => {
+                self.put(Slot { process, start: Some(Start { entry: program.entry, stack: stack.address }) });
+                Ok(endpoint)
+            }
+            Err(error) => {
+                // The slot was only reserved: giving it back cannot fail in a way that matters.
+                let _ = kernel::proc_exit(endpoint);
+                Err(error)
+            }
+        }
+    }
+
+    /// The kernel's pages a process gets to see: all the stub, servers and INIT the information page, servers the counters.
+    fn shared_pages(&self, endpoint: Endpoint, privilege: u32) -> Vec<Shared> {
+        let hidden = if self.info.no_execute != 0 { pte::NO_EXECUTE } else { 0 };
+        let mut pages = Vec::from([Shared { address: STUB, gpa: self.info.stub, bits: 0 }]);
+        if privilege != privilege::USER || endpoint == Endpoint::INIT {
+            pages.push(Shared { address: INFO, gpa: self.info.info, bits: hidden });
+        }
+        if matches!(privilege, privilege::SERVER | privilege::DRIVER) {
+            pages.push(Shared { address: STATS, gpa: self.info.stats, bits: pte::WRITABLE | hidden });
+        }
+        pages
+    }
+
+    /// EXIT: the kernel forgets the process first, so that nothing of it runs while its memory goes.
+    pub fn exit(&mut self, target: &Target) -> Result<u64> {
+        let endpoint = Endpoint::from_raw(target.endpoint);
+        let mut slot = self.take(endpoint)?;
+        if let Err(error) = kernel::proc_exit(endpoint) {
+            self.put(slot);
+            return Err(error);
+        }
+        let unmapped = self.memory.destroy(&mut slot.process);
+        self.release(unmapped);
+        self.pending.forget(endpoint);
+        Ok(0)
+    }
+
+    /// Tells VFS which files are no longer mapped.
+    pub fn release(&mut self, unmapped: Unmapped) {
+        for handle in unmapped.handles {
+            self.release_handle(handle);
+        }
+    }
+
+    /// Tells VFS that a pin is not needed any more.
+    pub fn release_handle(&mut self, handle: u64) {
+        let call = vfs::VmCall { operation: vfs::RELEASE, handle, ..vfs::VmCall::default() };
+        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, &call), 0);
+    }
+}
