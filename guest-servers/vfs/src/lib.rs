@@ -47,3 +47,7 @@ pub mod server;
 pub mod transport;
 mod usercopy;
 pub mod vnode;
+#[cfg(test)]
+mod world;
+#[cfg(test)]
+mod world_tests;

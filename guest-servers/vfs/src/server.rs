@@ -139,7 +139,8 @@ impl<K: Kernel> Vfs<K> {
         drop(predecessor);
         self.with_process(sender, |process| {
             // A process that asks without waiting for its answers would cost memory without a bound.
-            if process.busy { Err(Errno::EAGAIN) } else { Ok(process.busy = true) }
+            let was_busy = core::mem::replace(&mut process.busy, true);
+            if was_busy { Err(Errno::EAGAIN) } else { Ok(()) }
         })?
     }
 
