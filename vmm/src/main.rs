@@ -9,9 +9,14 @@ use refault::vm::{action::Action, assemble, config::Config, machine::Machine};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use clap::Parser;
 #[derive(Parser)]
-enum Cli { Run { #[arg(long)] kernel: String, #[arg(long)] initrd: Option<String>, #[arg(long, default_value="")] cmdline: String, #[arg(long, default_value="64M")] mem: bytesize::ByteSize, #[arg(long, default_value="60")] timeout: u64 } }
+enum Cli {
+    Doctor(refault::doctor::command::Args),
+    Run { #[arg(long)] kernel: String, #[arg(long)] initrd: Option<String>, #[arg(long, default_value="")] cmdline: String, #[arg(long, default_value="64M")] mem: bytesize::ByteSize, #[arg(long, default_value="60")] timeout: u64 } }
 fn main() -> anyhow::Result<()> {
-    let Cli::Run { kernel, initrd, cmdline, mem, timeout } = Cli::parse();
+    let (kernel, initrd, cmdline, mem, timeout) = match Cli::parse() {
+        Cli::Doctor(args) => std::process::exit(refault::doctor::command::run(&args)?.exit_code().into()),
+        Cli::Run { kernel, initrd, cmdline, mem, timeout } => (kernel, initrd, cmdline, mem, timeout),
+    };
     let config = Config { kernel: std::fs::read(kernel)?, image: initrd.map(std::fs::read).transpose()?, command_line: cmdline.clone(), memory: mem.0.next_multiple_of(4096), cpus: 1 };
     let mut bare = assemble::bare(&config)?;
     bare.load(&config, &cmdline)?;
