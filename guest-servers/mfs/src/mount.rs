@@ -1,0 +1,379 @@
+//! A mounted volume: file pages brought in, written back and cut off, and the references VFS holds.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use refault_abi::{Errno, Result};
+use refault_minixfs::{Access, FileKind, Inode, ROOT_INODE, Removed, SUPERBLOCK_OFFSET, Superblock, Volume};
+
+use crate::blocks::{self, BlockCache};
+use crate::error::{errno, mount_errno};
+use crate::pages::{self, PageCache};
+use crate::system::{Disk, PAGE, PageKey, System};
+
+/// Bytes read to find the superblock: the sectors it is in.
+const SUPERBLOCK_READ: usize = 512;
+
+/// How much memory the caches may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Metadata buffers.
+    pub buffers: usize,
+    /// File pages.
+    pub pages: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { buffers: blocks::BUFFERS, pages: pages::PAGES }
+    }
+}
+
+/// The one file system this server serves.
+pub struct Mounted<S: System> {
+    /// Metadata.
+    pub volume: Volume<BlockCache<S::Disk>>,
+    /// By which VFS and VM know it.
+    pub device: u64,
+    pub(crate) disk: S::Disk,
+    /// Bytes of the device that the file system covers.
+    pub(crate) bytes: u64,
+    pages: PageCache<S::Page>,
+    references: BTreeMap<u32, u64>,
+}
+
+impl<S: System> Mounted<S> {
+    /// Mounts what is on a disk. What is wrong with it goes to the log.
+    pub fn new(
+        system: &mut S,
+        mut disk: S::Disk,
+        device: u64,
+        read_only: bool,
+        limits: Limits,
+    ) -> Result<Self> {
+        let geometry = disk.geometry()?;
+        Errno::check(geometry.result)?;
+        let mut bytes = [0u8; SUPERBLOCK_READ];
+        // A device without the sectors has no superblock either: that is for `parse` to say.
+        if geometry.bytes >= SUPERBLOCK_OFFSET.saturating_add(SUPERBLOCK_READ as u64) {
+            disk.read(SUPERBLOCK_OFFSET, &mut bytes)?;
+        }
+        let superblock = Superblock::parse(&bytes, geometry.bytes).map_err(|error| {
+            system.log(format_args!("mfs: cannot mount device {device:#x}: {error}"));
+            mount_errno(error)
+        })?;
+        let access = if read_only || geometry.read_only != 0 { Access::ReadOnly } else { Access::ReadWrite };
+        let cache =
+            BlockCache::new(disk.clone(), superblock.block_size(), superblock.zones(), limits.buffers);
+        let mut volume = Volume::mount(cache, superblock, access).map_err(|error| {
+            system.log(format_args!("mfs: cannot mount device {device:#x}: {error}"));
+            errno(error)
+        })?;
+        // The machine has no clock that knows the date. Changes are dated with the latest of the root's, so that dates
+        // do not run backwards and a run repeats to the byte.
+        let root = volume.inode(ROOT_INODE).map_err(errno)?;
+        volume.set_time(root.modified.max(root.changed));
+        let bytes = u64::from(superblock.zones()).saturating_mul(superblock.block_size().into());
+        let pages = PageCache::new(limits.pages);
+        Ok(Mounted { volume, device, disk, bytes, pages, references: BTreeMap::new() })
+    }
+
+    /// The code for an error of the library; what is broken goes to the log.
+    pub fn told(&self, system: &mut S, error: refault_minixfs::Error) -> Errno {
+        if matches!(error, refault_minixfs::Error::Corrupt(_) | refault_minixfs::Error::Io(_)) {
+            system.log(format_args!("mfs: device {:#x}: {error}", self.device));
+        }
+        errno(error)
+    }
+
+    /// An inode that has to be a regular file.
+    pub fn regular(&mut self, system: &mut S, number: u32) -> Result<Inode> {
+        let inode = self.volume.inode(number).map_err(|error| self.told(system, error))?;
+        match inode.kind {
+            FileKind::Regular => Ok(inode),
+            FileKind::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// A page of a file of `size` bytes, brought in if it is not there. Zero behind the end of the file and in holes.
+    pub fn page(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<&mut pages::Cached<S::Page>> {
+        if self.pages.get(key).is_none() {
+            self.bring_in(system, key, size)?;
+        }
+        self.pages.get(key).ok_or(Errno::ENOMEM)
+    }
+
+    /// The page, if it is here.
+    pub fn cached(&mut self, key: PageKey) -> Option<&mut pages::Cached<S::Page>> {
+        self.pages.get(key)
+    }
+
+    fn bring_in(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<()> {
+        self.make_room(system)?;
+        if self.pages.is_elsewhere(key) {
+            // Somebody still maps this page, so it is read from there: two frames for it would drift apart.
+            if let Some(page) = system.adopt(self.device, key)? {
+                self.put(system, key, page, true);
+                return Ok(());
+            }
+            self.pages.not_elsewhere(key);
+        }
+        let mut page = match system.page() {
+            Ok(page) => page,
+            Err(error) => {
+                // Memory is short: a page of ours is as good as any.
+                let victim = self.pages.clean_victim().ok_or(error)?;
+                self.evict(system, victim)?;
+                system.page()?
+            }
+        };
+        match self.fill(system, key, size, page.as_mut()) {
+            Ok(()) => {
+                self.put(system, key, page, false);
+                Ok(())
+            }
+            Err(error) => {
+                system.release(page, false);
+                Err(error)
+            }
+        }
+    }
+
+    fn put(&mut self, system: &mut S, key: PageKey, page: S::Page, announced: bool) {
+        if let Some(old) = self.pages.insert(key, page, announced) {
+            system.release(old.page, old.announced);
+        }
+    }
+
+    /// Reads a page's blocks from the disk, neighbouring ones together.
+    fn fill(&mut self, system: &mut S, key: PageKey, size: u64, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(0);
+        let runs = self.runs(key, size).map_err(|error| self.told(system, error))?;
+        for run in runs {
+            let place = bytes.get_mut(run.start..run.end).ok_or(Errno::EIO)?;
+            self.disk.read(run.position, place).inspect_err(|error| {
+                system.log(format_args!("mfs: cannot read inode {} at {}: {error}", key.inode, key.offset()));
+            })?;
+        }
+        let valid = usize::try_from(size.saturating_sub(key.offset())).unwrap_or(usize::MAX);
+        if let Some(tail) = bytes.get_mut(valid.min(PAGE)..) {
+            tail.fill(0);
+        }
+        Ok(())
+    }
+
+    /// Which bytes of a page are where on the disk; holes are left out, and what lies behind `size`.
+    fn runs(&mut self, key: PageKey, size: u64) -> core::result::Result<Vec<Run>, refault_minixfs::Error> {
+        let block_size = self.volume.superblock().block_size() as usize;
+        let per_page = (PAGE as u32).checked_div(block_size as u32).unwrap_or(1);
+        let first = key.index.checked_mul(per_page).ok_or(refault_minixfs::Error::FileTooLarge)?;
+        let mut runs: Vec<Run> = Vec::new();
+        for index in 0..per_page {
+            let start = (index as usize).saturating_mul(block_size);
+            if key.offset().saturating_add(start as u64) >= size {
+                break;
+            }
+            let Some(zone) = self.volume.map(key.inode, first.saturating_add(index))? else { continue };
+            let position = u64::from(zone).saturating_mul(block_size as u64);
+            let end = start.saturating_add(block_size);
+            match runs.last_mut() {
+                Some(last)
+                    if last.end == start
+                        && last.position.saturating_add(last.end.saturating_sub(last.start) as u64)
+                            == position =>
+                {
+                    last.end = end;
+                }
+                _ => runs.push(Run { position, start, end }),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Sees to it that one more page fits.
+    fn make_room(&mut self, system: &mut S) -> Result<()> {
+        if !self.pages.is_full() {
+            return Ok(());
+        }
+        if let Some(victim) = self.pages.clean_victim() {
+            return self.evict(system, victim);
+        }
+        let mut result = Err(Errno::ENOMEM);
+        // A page whose blocks cannot be written is passed over, and kept for a better day.
+        for victim in self.pages.victims() {
+            result = self.write_back(system, victim).and_then(|()| self.evict(system, victim));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Drops a clean page.
+    fn evict(&mut self, system: &mut S, key: PageKey) -> Result<()> {
+        if let Some(cached) = self.pages.remove(key) {
+            system.release(cached.page, cached.announced);
+        }
+        Ok(())
+    }
+
+    /// Writes a dirty page to its zones. Blocks that are holes are zero, and stay holes.
+    fn write_back(&mut self, system: &mut S, key: PageKey) -> Result<()> {
+        let runs = self.runs(key, u64::MAX).map_err(|error| self.told(system, error))?;
+        let Some(cached) = self.pages.get(key) else { return Ok(()) };
+        for run in runs {
+            let bytes = cached.page.as_ref().get(run.start..run.end).ok_or(Errno::EIO)?;
+            self.disk.write(run.position, bytes).inspect_err(|error| {
+                system.log(format_args!(
+                    "mfs: cannot write inode {} at {}: {error}",
+                    key.inode,
+                    key.offset()
+                ));
+            })?;
+        }
+        cached.dirty = false;
+        Ok(())
+    }
+
+    /// Writes everything back, of one file or of all, and has the disk make it durable. Everything is tried; the first
+    /// failure is told.
+    pub fn sync(&mut self, system: &mut S, inode: Option<u32>) -> Result<()> {
+        let mut result = Ok(());
+        for key in self.pages.dirty(inode) {
+            result = result.and(self.write_back(system, key));
+        }
+        let metadata = self.volume.flush().map_err(|error| self.told(system, error));
+        result.and(metadata).and(self.disk.flush())
+    }
+
+    /// Writes everything back and forgets every clean page and buffer; answers how many pages that were.
+    pub fn flush(&mut self, system: &mut S) -> Result<u64> {
+        let result = self.sync(system, None);
+        let mut dropped = 0u64;
+        for key in self.pages.victims() {
+            if self.pages.get(key).is_some_and(|cached| !cached.dirty) {
+                self.evict(system, key)?;
+                dropped = dropped.saturating_add(1);
+            }
+        }
+        self.volume.store_mut().drop_clean();
+        system.clear(self.device);
+        result.map(|()| dropped)
+    }
+
+    /// Sets a file's size. The page of the new end is brought in first, so that nothing changes if it cannot be.
+    pub fn truncate(&mut self, system: &mut S, number: u32, size: u64) -> Result<()> {
+        let inode = self.regular(system, number)?;
+        let old = u64::from(inode.size);
+        self.zero_behind(system, number, size.min(old), old)?;
+        let result = self.volume.truncate(number, size).map_err(|error| self.told(system, error));
+        if size < old {
+            self.drop_from(system, number, size);
+        }
+        result.map(drop)
+    }
+
+    /// Makes the bytes behind `end` in its page zero, in memory and, when the page is written back, on the disk.
+    /// `size` is what the file has on the disk at the moment.
+    pub fn zero_behind(&mut self, system: &mut S, number: u32, end: u64, size: u64) -> Result<()> {
+        let Some(key) = page_of(number, end) else { return Err(Errno::EFBIG) };
+        let within = usize::try_from(end.saturating_sub(key.offset())).unwrap_or(PAGE);
+        if within == 0 || self.volume.access() == Access::ReadOnly {
+            return Ok(());
+        }
+        let cached = self.page(system, key, size)?;
+        if let Some(tail) = cached.page.as_mut().get_mut(within..) {
+            tail.fill(0);
+        }
+        cached.dirty = true;
+        Ok(())
+    }
+
+    /// Drops the pages of a file that lie wholly behind `size`, here and at VM.
+    pub fn drop_from(&mut self, system: &mut S, number: u32, size: u64) {
+        let first = u32::try_from(size.div_ceil(PAGE as u64)).unwrap_or(u32::MAX);
+        let (here, _) = self.pages.from(number, first);
+        for key in here {
+            if let Some(cached) = self.pages.remove(key) {
+                system.release(cached.page, cached.announced);
+            }
+        }
+        let (_, elsewhere) = self.pages.from(number, first);
+        for key in elsewhere {
+            system.forget(self.device, key);
+            self.pages.not_elsewhere(key);
+        }
+    }
+
+    /// Counts a reference VFS holds from now on.
+    pub fn refer(&mut self, number: u32) {
+        let count = self.references.entry(number).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
+    /// Takes references back; the last one of a file without a name frees it.
+    pub fn put_back(&mut self, system: &mut S, number: u32, count: u64) -> Result<()> {
+        let held = self.references.get(&number).copied().unwrap_or(0);
+        match held.checked_sub(count) {
+            None => Err(Errno::EINVAL),
+            Some(0) => {
+                self.references.remove(&number);
+                let inode = self.volume.inode(number).map_err(|error| self.told(system, error))?;
+                if inode.links == 0 { self.reclaim(system, number) } else { Ok(()) }
+            }
+            Some(left) => {
+                self.references.insert(number, left);
+                Ok(())
+            }
+        }
+    }
+
+    /// A name is gone; if it was the last and nobody refers to the file, so is the file.
+    pub fn removed(&mut self, system: &mut S, removed: Removed) -> Result<()> {
+        if removed.links == 0 && !self.references.contains_key(&removed.inode) {
+            return self.reclaim(system, removed.inode);
+        }
+        Ok(())
+    }
+
+    fn reclaim(&mut self, system: &mut S, number: u32) -> Result<()> {
+        self.drop_from(system, number, 0);
+        self.volume.reclaim(number).map_err(|error| self.told(system, error))
+    }
+
+    /// Before the end: files that lost their last name while they were open are freed, then everything is written.
+    pub fn unmount(&mut self, system: &mut S) -> Result<()> {
+        let open: Vec<u32> = core::mem::take(&mut self.references).into_keys().collect();
+        for number in open {
+            if self.volume.access() == Access::ReadWrite
+                && self.volume.inode(number).is_ok_and(|inode| inode.links == 0)
+            {
+                self.reclaim(system, number)?;
+            }
+        }
+        self.flush(system).map(drop)
+    }
+
+    /// Announces a page to VM.
+    pub fn announce(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<()> {
+        let device = self.device;
+        let cached = self.page(system, key, size)?;
+        system.announce(device, key, &cached.page)?;
+        cached.announced = true;
+        Ok(())
+    }
+}
+
+/// Neighbouring bytes of a page that are neighbours on the disk too.
+struct Run {
+    position: u64,
+    start: usize,
+    end: usize,
+}
+
+/// The page that holds byte `offset` of a file.
+pub fn page_of(inode: u32, offset: u64) -> Option<PageKey> {
+    let index = offset.checked_div(PAGE as u64)?;
+    Some(PageKey { inode, index: u32::try_from(index).ok()? })
+}
