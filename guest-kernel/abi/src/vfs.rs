@@ -47,7 +47,7 @@ pub const PREAD: u16 = 0x115;
 /// The same, writing.
 pub const PWRITE: u16 = 0x116;
 
-/// [`VmCall`], from VM. Answer by [`crate::vm::VFS_REPLY`].
+/// [`VmCall`], from VM. FDLOOKUP and PAGEIN are answered by [`crate::vm::VFS_REPLY`].
 pub const VMCALL: u16 = 0x126;
 /// [`crate::kcall::Target`], from PM: a process was made (descriptors 0 to 2 are the terminal). Reply: `Status`.
 pub const PM_NEW: u16 = 0x130;

@@ -178,7 +178,7 @@ impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: asked {}, ", self.case.name(), self.asked)?;
         match self.got {
-            Ok(count) if count < self.asked => write!(f, "got {count} (short)")?,
+            Ok(count) if count < self.asked => write!(f, "got {count} (SHORT)")?,
             Ok(count) => write!(f, "got {count}")?,
             Err(error) => write!(f, "failed with {error}")?,
         }

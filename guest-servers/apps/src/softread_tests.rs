@@ -31,7 +31,7 @@ fn full_and_short_reads_are_consistent() {
     );
     let short = observe(Ok(3_973), 7 + 3_973, &mapping(7, 3_973));
     assert!(short.consistent());
-    assert!(short.to_string().contains("got 3973 (short)"), "{short}");
+    assert!(short.to_string().contains("got 3973 (SHORT)"), "{short}");
     // More may have been moved than was answered.
     assert!(observe(Ok(100), 107, &mapping(7, 3_973)).consistent());
     let refused = observe(Err(Errno::EFAULT), 7, &mapping(7, 3_973));

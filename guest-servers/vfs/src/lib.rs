@@ -8,6 +8,8 @@
 //!   answers to processes are offered to a process that is known to wait, once;
 //! - it lends user memory to file systems with CPF_TRY, so that a file system is never suspended on VM in the middle
 //!   of a request that VM's own page-in would have to queue behind (`retry.rs`);
+//! - the one server it does wait for is VM, for anonymous memory of its own (its heap, its grant table): VM serves that
+//!   without VFS, and never waits for anybody;
 //! - it copies from and to users itself only in the form that fails instead of waiting (`usercopy.rs`);
 //! - a page-in for VM takes no lock: not the vnode's, not the open file's (`requests/vm.rs`). A process may read from a
 //!   file into a mapping of the same file, or write it from there, while its request holds those locks.

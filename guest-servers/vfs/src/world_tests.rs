@@ -224,7 +224,7 @@ fn a_page_in_takes_no_lock_that_a_requester_holds() {
         world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &stale));
         let results: Vec<i64> =
             world.state.borrow().outbox.iter().map(|(_, m)| m.get::<vm::VfsReply>().result).collect();
-        assert_eq!(results, vec![0, Errno::EBADF.code().into()]);
+        assert_eq!(results, vec![i64::from(Errno::EBADF.code())], "RELEASE is not answered");
         world.settle();
         world.check_nothing_left();
     }

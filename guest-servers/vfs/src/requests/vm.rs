@@ -43,7 +43,12 @@ impl<K: Kernel> Vfs<K> {
         let answer = match call.operation {
             FDLOOKUP => self.fd_lookup(&call),
             PAGEIN => self.page_in(&call).await,
-            RELEASE => self.release(&call),
+            RELEASE => {
+                // Nobody waits for an answer.
+                let released = self.pins.borrow_mut().vnodes.remove(&call.handle);
+                drop(released);
+                return;
+            }
             _ => Err(Errno::EBADREQUEST),
         };
         let reply = match answer {
@@ -85,10 +90,5 @@ impl<K: Kernel> Vfs<K> {
         let answer = self.call(&vnode.mount, Message::new(fs::PEEK, &request)).await?;
         answer.get::<Status>().check()?;
         Ok((vnode, call.handle))
-    }
-
-    fn release(&self, call: &VmCall) -> Result<(Rc<Vnode>, u64)> {
-        let released = self.pins.borrow_mut().vnodes.remove(&call.handle);
-        released.map(|vnode| (vnode, call.handle)).ok_or(Errno::EBADF)
     }
 }

@@ -1,0 +1,201 @@
+//! The kernel of the tests: grants, and copies that meet the absent pages a test asked for.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use refault_abi::counters::Counter;
+use refault_abi::grant::Tag;
+use refault_abi::layout::PAGE;
+use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
+
+use super::{MEMORY, State};
+use crate::kernel::{Access, CopyError, Fault, Granted, Kernel, Side, UserMemory};
+
+/// What a grant is over.
+pub(super) enum Over {
+    User(UserMemory),
+    Own(Vec<u8>),
+}
+
+pub(super) struct Entry {
+    grantee: Endpoint,
+    over: Over,
+    cpf_try: bool,
+    mark: Option<Fault>,
+}
+/// The kernel of the tests.
+#[derive(Clone)]
+pub struct FakeKernel(pub Rc<RefCell<State>>);
+
+pub struct FakeGrant<'a> {
+    world: Rc<RefCell<State>>,
+    id: i64,
+    own: Option<&'a mut [u8]>,
+    revoked: Cell<bool>,
+}
+
+impl Granted for FakeGrant<'_> {
+    fn id(&self) -> GrantId {
+        GrantId(self.id)
+    }
+
+    fn revoke(mut self) -> Option<Fault> {
+        self.revoked.set(true);
+        let entry = self.world.borrow_mut().grants.remove(&self.id).unwrap();
+        if let (Over::Own(bytes), Some(own)) = (&entry.over, &mut self.own) {
+            own.copy_from_slice(bytes);
+        }
+        entry.mark
+    }
+}
+
+impl Drop for FakeGrant<'_> {
+    fn drop(&mut self) {
+        if !self.revoked.get() {
+            self.world.borrow_mut().grants.remove(&self.id);
+        }
+    }
+}
+
+impl FakeKernel {
+    fn enter<'a>(&self, entry: Entry, own: Option<&'a mut [u8]>) -> FakeGrant<'a> {
+        let mut state = self.0.borrow_mut();
+        state.last_grant += 1;
+        let id = state.last_grant;
+        state.grants.insert(id, entry);
+        FakeGrant { world: Rc::clone(&self.0), id, own, revoked: Cell::new(false) }
+    }
+
+    fn raw(&self, address: u64, length: usize, write: bool) -> core::result::Result<usize, CopyError> {
+        let mut state = self.0.borrow_mut();
+        let end = address + length as u64;
+        if end > MEMORY as u64 {
+            let fault = Fault { side: Side::Granted, write, address };
+            return Err(CopyError::Fault(fault));
+        }
+        for page in address / PAGE..=(end - 1) / PAGE {
+            if state.touch(page) {
+                return Err(CopyError::Fault(Fault { side: Side::Granted, write, address: page * PAGE }));
+            }
+        }
+        Ok(address as usize)
+    }
+}
+
+impl Kernel for FakeKernel {
+    type Grant<'a> = FakeGrant<'a>;
+
+    fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.outbox.push_back((to, *message));
+        let to_fs = state.outbox.iter().filter(|(to, _)| *to == Endpoint::MFS).count();
+        assert!(to_fs <= 1, "one request per mount");
+        Ok(())
+    }
+
+    fn answer(&self, to: Endpoint, message: &Message) {
+        self.0.borrow_mut().answers.push_back((to, *message));
+    }
+
+    fn grant_user(
+        &self,
+        grantee: Endpoint,
+        memory: &UserMemory,
+        cpf_try: bool,
+        tag: Tag,
+    ) -> Result<FakeGrant<'static>> {
+        assert!(tag.attempt() > 0 && tag.request() > 0);
+        Ok(self.enter(Entry { grantee, over: Over::User(*memory), cpf_try, mark: None }, None))
+    }
+
+    fn lend<'a>(&self, grantee: Endpoint, bytes: &'a [u8]) -> Result<FakeGrant<'a>> {
+        let entry = Entry { grantee, over: Over::Own(bytes.to_vec()), cpf_try: false, mark: None };
+        Ok(self.enter(entry, None))
+    }
+
+    fn lend_mut<'a>(&self, grantee: Endpoint, bytes: &'a mut [u8]) -> Result<FakeGrant<'a>> {
+        let entry = Entry { grantee, over: Over::Own(bytes.to_vec()), cpf_try: false, mark: None };
+        Ok(self.enter(entry, Some(bytes)))
+    }
+
+    fn copy_in(&self, _: Endpoint, address: u64, bytes: &mut [u8]) -> core::result::Result<(), CopyError> {
+        let start = self.raw(address, bytes.len(), false)?;
+        bytes.copy_from_slice(&self.0.borrow().memory[start..start + bytes.len()]);
+        Ok(())
+    }
+
+    fn copy_out(&self, _: Endpoint, address: u64, bytes: &[u8]) -> core::result::Result<(), CopyError> {
+        let start = self.raw(address, bytes.len(), true)?;
+        self.0.borrow_mut().memory[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn count(&self, counter: Counter) {
+        *self.0.borrow_mut().counters.entry(counter as usize).or_default() += 1;
+    }
+}
+impl State {
+    /// A copy is about to touch a page; whether it is absent.
+    fn touch(&mut self, page: u64) -> bool {
+        if self.inject.contains(&self.site) && !self.grantee_side {
+            self.absent.insert(page);
+        }
+        self.site += 1;
+        if self.cursed.contains(&page) {
+            self.absent.insert(page);
+        }
+        self.absent.contains(&page)
+    }
+
+    /// A safecopy of the file system, page by page: bytes moved, and whether all were.
+    pub(super) fn safecopy(
+        &mut self,
+        id: i64,
+        offset: usize,
+        bytes: &mut [u8],
+        access: Access,
+    ) -> (usize, Result<()>) {
+        let Some(entry) = self.grants.get_mut(&id) else { return (0, Err(Errno::EPERM)) };
+        assert_eq!(entry.grantee, Endpoint::MFS);
+        let cpf_try = entry.cpf_try;
+        let memory = match &mut entry.over {
+            Over::Own(own) => {
+                let place = &mut own[offset..offset + bytes.len()];
+                match access {
+                    Access::Write => place.copy_from_slice(bytes),
+                    Access::Read => bytes.copy_from_slice(place),
+                }
+                return (bytes.len(), Ok(()));
+            }
+            Over::User(memory) => *memory,
+        };
+        assert_eq!(memory.access, access);
+        assert!(offset + bytes.len() <= memory.bytes as usize);
+        let mut moved = 0;
+        while moved < bytes.len() {
+            let address = memory.address as usize + offset + moved;
+            let length = (4096 - address % 4096).min(bytes.len() - moved);
+            let injected_grantee = self.grantee_side && self.inject.contains(&self.site);
+            let fault = self.touch(address as u64 / PAGE) || address + length > MEMORY;
+            if fault || injected_grantee {
+                let side = if fault { Side::Granted } else { Side::Grantee };
+                if cpf_try {
+                    let mark = Fault { side, write: access == Access::Write, address: address as u64 };
+                    self.grants.get_mut(&id).unwrap().mark = Some(mark);
+                    return (moved, Err(Errno::EFAULT));
+                }
+                self.suspended += 1;
+                self.absent.remove(&(address as u64 / PAGE));
+            }
+            let place = &mut self.memory[address..address + length];
+            let piece = &mut bytes[moved..moved + length];
+            match access {
+                Access::Write => place.copy_from_slice(piece),
+                Access::Read => piece.copy_from_slice(place),
+            }
+            moved += length;
+        }
+        (moved, Ok(()))
+    }
+}
