@@ -1,2 +1,2 @@
-//! The `init` server's logic.
+//! The first user process. All of it is in the program `init`.
 #![no_std]

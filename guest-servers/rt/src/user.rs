@@ -293,3 +293,8 @@ pub fn getpid() -> Result<Endpoint> {
 }
 
 pub use crate::kernel::{event, report};
+
+/// Ends the machine with a status. INIT only; returns only on failure.
+pub fn shutdown(status: i64) -> Result<()> {
+    ask(Endpoint::PM, pm::SHUTDOWN, &Status { result: status }).map(drop)
+}
