@@ -47,4 +47,5 @@ pub mod transfer;
 pub use server::Server;
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::panic)]
 mod tests;

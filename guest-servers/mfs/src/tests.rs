@@ -1,1 +1,7 @@
+//! The server against a disk, a VM and users in memory.
 
+mod cache;
+mod faults;
+mod requests;
+mod sequences;
+mod world;
