@@ -138,13 +138,15 @@ fn dropping_an_engine_waits_for_its_jobs() {
 fn iov_accounting() {
     let ram = ram();
     let mut data = iov(&ram, &[(0, 10), (100, 20), (200, 30)]);
+    let base = data.next()[0].iov_base as usize;
+    let first = |data: &GuestIov| data.next()[0].iov_base as usize - base;
     assert_eq!((data.len(), data.is_empty()), (60, false));
     data.advance(4);
-    assert_eq!((data.len(), data.next()[0].iov_len), (56, 6));
+    assert_eq!((data.len(), data.next()[0].iov_len, first(&data)), (56, 6, 4));
     data.advance(6);
     assert_eq!((data.len(), data.next().len()), (50, 2));
     data.advance(25);
-    assert_eq!((data.len(), data.next()[0].iov_len), (25, 25));
+    assert_eq!((data.len(), data.next()[0].iov_len, first(&data)), (25, 25, 205));
     data.advance(25);
     assert_eq!((data.len(), data.is_empty()), (0, true));
     data.advance(1);
