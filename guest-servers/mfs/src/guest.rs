@@ -2,6 +2,8 @@
 //!
 //! Every wait here is for the driver or for VM, which never wait for a file system.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ptr;
 
@@ -18,22 +20,51 @@ use crate::mount::Limits;
 use crate::server::Server;
 use crate::system::{Disk, PAGE, PageKey, System};
 
-/// Pages asked of VM at a time: a message to VM costs more than a page.
-const CHUNK: u64 = 16;
+/// Bytes asked of VM at a time, 32 pages: a message to VM costs more than a page.
+const CHUNK_BYTES: u64 = 32 * PAGE as u64;
+/// Pages given back to VM at a time. VM allows a process so many separate ranges, and joined they are fewer.
+const GIVE_BACK: usize = 32;
+
+/// Unit of the counters of blocks: 1 KiB, whatever the volume's block size.
+const BLOCK: u64 = 1024;
 
 /// The block driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Driver(Endpoint);
 
 impl Driver {
-    fn transfer(self, request: u16, position: u64, grant: Grant, bytes: usize) -> Result<()> {
-        let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes: bytes as u64 };
+    /// Reads what one grant can cover. The buffers behind it are borrowed mutably by the caller.
+    fn fetch(self, piece: Piece) -> Result<()> {
+        info::count(Counter::FsBlocksRead, piece.bytes.div_ceil(BLOCK));
+        let grant = Grant::direct(self.0, piece.address, piece.bytes).write().make()?;
+        self.transfer(bdev::READ, piece.position, grant, piece.bytes)
+    }
+
+    fn transfer(self, request: u16, position: u64, grant: Grant, bytes: u64) -> Result<()> {
+        let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes };
         let reply = ipc::sendrec(self.0, &Message::new(request, &transfer));
         // The grant is over this server's own memory and without CPF_TRY: it cannot be marked.
         let _ = grant.revoke();
         let moved = reply?.get::<Status>().check()?;
         // A driver that moves less than a sector-aligned request has no excuse this server could make good.
-        if moved == bytes as u64 { Ok(()) } else { Err(Errno::EIO) }
+        if moved == bytes { Ok(()) } else { Err(Errno::EIO) }
+    }
+}
+
+/// A buffer on its way to becoming part of a larger request: its position, its first address, its bytes.
+#[derive(Clone, Copy)]
+struct Piece {
+    position: u64,
+    address: u64,
+    bytes: u64,
+}
+
+impl Piece {
+    /// Both as one, if `next` follows both on the disk and in memory.
+    fn joined(self, next: Piece) -> Option<Piece> {
+        let follows = self.position.checked_add(self.bytes)? == next.position
+            && self.address.checked_add(self.bytes)? == next.address;
+        follows.then_some(Piece { bytes: self.bytes.checked_add(next.bytes)?, ..self })
     }
 }
 
@@ -43,21 +74,38 @@ impl Disk for Driver {
     }
 
     fn read(&mut self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        info::count(Counter::FsBlocksRead, 1);
-        let address = buffer.as_mut_ptr().expose_provenance() as u64;
-        let grant = Grant::direct(self.0, address, buffer.len() as u64).write().make()?;
-        self.transfer(bdev::READ, position, grant, buffer.len())
+        self.fetch(piece(position, buffer))
+    }
+
+    fn read_many(&mut self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
+        let mut pieces = parts.iter_mut().map(|(position, buffer)| piece(*position, buffer));
+        let Some(mut current) = pieces.next() else { return Ok(()) };
+        for next in pieces {
+            current = match current.joined(next) {
+                Some(joined) => joined,
+                None => {
+                    self.fetch(current)?;
+                    next
+                }
+            };
+        }
+        self.fetch(current)
     }
 
     fn write(&mut self, position: u64, buffer: &[u8]) -> Result<()> {
-        info::count(Counter::FsBlocksWritten, 1);
+        let bytes = buffer.len() as u64;
+        info::count(Counter::FsBlocksWritten, bytes.div_ceil(BLOCK));
         let grant = Grant::of_bytes(self.0, buffer).make()?;
-        self.transfer(bdev::WRITE, position, grant, buffer.len())
+        self.transfer(bdev::WRITE, position, grant, bytes)
     }
 
     fn flush(&mut self) -> Result<()> {
         ipc::sendrec(self.0, &Message::bare(bdev::FLUSH))?.get::<Status>().check().map(drop)
     }
+}
+
+fn piece(position: u64, buffer: &mut [u8]) -> Piece {
+    Piece { position, address: buffer.as_mut_ptr().expose_provenance() as u64, bytes: buffer.len() as u64 }
 }
 
 /// A page of this server, mapped for as long as the value lives: it is given up through [`System::release`] only.
@@ -86,7 +134,34 @@ impl AsMut<[u8]> for Frame {
 /// The guest.
 #[derive(Debug, Default)]
 pub struct Guest {
-    free: alloc::vec::Vec<Frame>,
+    /// Addresses of pages to be used next, lowest first: neighbours in memory make one request of neighbours on the disk.
+    free: BTreeSet<u64>,
+    /// Addresses of announced pages that are done with here, to be unmapped.
+    done: Vec<u64>,
+}
+
+impl Guest {
+    /// Unmaps what is done with, neighbours together.
+    fn give_back(&mut self) {
+        self.done.sort_unstable();
+        let mut range: Option<(u64, u64)> = None;
+        // The last one has no successor: it closes the last range.
+        for address in self.done.drain(..).map(Some).chain([None]) {
+            range = match (range, address) {
+                (Some((start, end)), Some(address)) if end == address => {
+                    Some((start, address.saturating_add(PAGE as u64)))
+                }
+                (open, address) => {
+                    if let Some((start, end)) = open {
+                        // SAFETY: the `Frame`s with these addresses were given to `release`, which kept none of them.
+                        // If VM refuses, the pages stay mapped and unused: a leak, and nothing worse.
+                        let _ = unsafe { pages::unmap(start, end.saturating_sub(start)) };
+                    }
+                    address.map(|address| (address, address.saturating_add(PAGE as u64)))
+                }
+            };
+        }
+    }
 }
 
 impl System for Guest {
@@ -98,25 +173,23 @@ impl System for Guest {
     }
 
     fn page(&mut self) -> Result<Frame> {
-        if let Some(frame) = self.free.pop() {
-            return Ok(frame);
+        if self.free.is_empty() {
+            // Present at once: a copy into a page that is not would look like a fault of the user's.
+            let start = pages::map(CHUNK_BYTES, MAP_POPULATE)?;
+            self.free.extend((start..start.saturating_add(CHUNK_BYTES)).step_by(PAGE));
         }
-        // Present at once: a copy into a page that is not would look like a fault of the user's.
-        let start = pages::map(CHUNK * PAGE as u64, MAP_POPULATE)?;
-        // Lowest address on top.
-        self.free.extend((0..CHUNK).rev().map(|n| Frame { address: start.saturating_add(n * PAGE as u64) }));
-        self.free.pop().ok_or(Errno::ENOMEM)
+        self.free.pop_first().map(|address| Frame { address }).ok_or(Errno::ENOMEM)
     }
 
     fn release(&mut self, page: Frame, announced: bool) {
         if !announced {
-            self.free.push(page);
+            self.free.insert(page.address);
             return;
         }
-        let address = page.address;
-        // SAFETY: `page` was the only value with this address, and it is gone. If VM refuses, the page stays mapped and
-        // is never used again, which is a leak and nothing worse.
-        let _ = unsafe { pages::unmap(address, PAGE as u64) };
+        self.done.push(page.address);
+        if self.done.len() >= GIVE_BACK {
+            self.give_back();
+        }
     }
 
     fn announce(&mut self, device: u64, key: PageKey, page: &Frame) -> Result<()> {
@@ -137,6 +210,8 @@ impl System for Guest {
     }
 
     fn clear(&mut self, device: u64) {
+        // First, so that VM does not take this server's own mappings for somebody's use of a page.
+        self.give_back();
         let _ = ask_vm(vm::CLEARCACHE, device, PageKey { inode: 0, index: 0 }, 0);
     }
 

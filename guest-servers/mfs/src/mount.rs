@@ -14,6 +14,9 @@ use crate::system::{Disk, PAGE, PageKey, System};
 /// Bytes read to find the superblock: the sectors it is in.
 const SUPERBLOCK_READ: usize = 512;
 
+/// Most pages brought in together: a request of 64 KiB at an odd position.
+const WINDOW: usize = 17;
+
 /// How much memory the caches may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -104,9 +107,9 @@ impl<S: System> Mounted<S> {
         self.pages.get(key).ok_or(Errno::ENOMEM)
     }
 
-    /// The page, if it is here.
-    pub fn cached(&mut self, key: PageKey) -> Option<&mut pages::Cached<S::Page>> {
-        self.pages.get(key)
+    /// Whether the page is here.
+    pub fn is_cached(&self, key: PageKey) -> bool {
+        self.pages.contains(key)
     }
 
     fn bring_in(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<()> {
@@ -146,6 +149,60 @@ impl<S: System> Mounted<S> {
         }
     }
 
+    /// Brings in the pages of `[position, end)` that are missing at its beginning, together. An attempt only: whatever
+    /// goes wrong is left for [`Mounted::page`] to meet, so that a bad block costs nobody but its own page.
+    pub fn prefetch(&mut self, system: &mut S, number: u32, position: u64, end: u64, size: u64) {
+        let window = WINDOW.min(self.pages.limit() / 4);
+        let first = position.checked_div(PAGE as u64).unwrap_or(0);
+        let behind = end.min(size).div_ceil(PAGE as u64).min(first.saturating_add(window as u64));
+        let indices = (first..behind).filter_map(|index| u32::try_from(index).ok());
+        let mut missing: Vec<_> = indices.map(|index| PageKey { inode: number, index }).collect();
+        missing.retain(|&key| !self.pages.contains(key) && !self.pages.is_elsewhere(key));
+        if missing.len() < 2 {
+            return;
+        }
+        let mut taken = Vec::with_capacity(missing.len());
+        let fetched = self.fetch(system, &missing, size, &mut taken);
+        for (key, page, _) in taken {
+            match fetched {
+                Ok(()) => self.put(system, key, page, false),
+                Err(_) => system.release(page, false),
+            }
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        system: &mut S,
+        missing: &[PageKey],
+        size: u64,
+        taken: &mut Vec<(PageKey, S::Page, Vec<Run>)>,
+    ) -> Result<()> {
+        for &key in missing {
+            self.make_room_for(system, taken.len().saturating_add(1))?;
+            let runs = self.runs(key, size).map_err(errno)?;
+            taken.push((key, system.page()?, runs));
+        }
+        let mut parts = Vec::new();
+        for (_, page, runs) in taken.iter_mut() {
+            let mut rest = page.as_mut();
+            let mut at = 0usize;
+            rest.fill(0);
+            for run in runs.iter() {
+                let (_, tail) = rest.split_at_mut_checked(run.start.saturating_sub(at)).ok_or(Errno::EIO)?;
+                let (part, tail) =
+                    tail.split_at_mut_checked(run.end.saturating_sub(run.start)).ok_or(Errno::EIO)?;
+                parts.push((run.position, part));
+                (rest, at) = (tail, run.end);
+            }
+        }
+        self.disk.read_many(&mut parts)?;
+        for (key, page, _) in taken.iter_mut() {
+            clear_behind(*key, size, page.as_mut());
+        }
+        Ok(())
+    }
+
     /// Reads a page's blocks from the disk, neighbouring ones together.
     fn fill(&mut self, system: &mut S, key: PageKey, size: u64, bytes: &mut [u8]) -> Result<()> {
         bytes.fill(0);
@@ -156,10 +213,7 @@ impl<S: System> Mounted<S> {
                 system.log(format_args!("mfs: cannot read inode {} at {}: {error}", key.inode, key.offset()));
             })?;
         }
-        let valid = usize::try_from(size.saturating_sub(key.offset())).unwrap_or(usize::MAX);
-        if let Some(tail) = bytes.get_mut(valid.min(PAGE)..) {
-            tail.fill(0);
-        }
+        clear_behind(key, size, bytes);
         Ok(())
     }
 
@@ -193,7 +247,12 @@ impl<S: System> Mounted<S> {
 
     /// Sees to it that one more page fits.
     fn make_room(&mut self, system: &mut S) -> Result<()> {
-        if !self.pages.is_full() {
+        self.make_room_for(system, 1)
+    }
+
+    /// Sees to it that `count` pages more fit, as far as one victim helps.
+    fn make_room_for(&mut self, system: &mut S, count: usize) -> Result<()> {
+        if self.pages.len().saturating_add(count) <= self.pages.limit() {
             return Ok(());
         }
         if let Some(victim) = self.pages.clean_victim() {
@@ -362,6 +421,14 @@ impl<S: System> Mounted<S> {
         system.announce(device, key, &cached.page)?;
         cached.announced = true;
         Ok(())
+    }
+}
+
+/// Makes the bytes of a page zero that lie behind the end of a file of `size` bytes.
+fn clear_behind(key: PageKey, size: u64, bytes: &mut [u8]) {
+    let valid = usize::try_from(size.saturating_sub(key.offset())).unwrap_or(usize::MAX);
+    if let Some(tail) = bytes.get_mut(valid.min(PAGE)..) {
+        tail.fill(0);
     }
 }
 

@@ -47,9 +47,14 @@ impl<P> PageCache<P> {
         Some(cached)
     }
 
-    /// Whether another page needs a victim first.
-    pub fn is_full(&self) -> bool {
-        self.pages.len() >= self.limit
+    /// Whether the page is here; that is no use of it.
+    pub fn contains(&self, key: PageKey) -> bool {
+        self.pages.contains_key(&key)
+    }
+
+    /// How many pages may be here.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Puts a page in. The key must not be here yet; the old page would be lost otherwise, so it is handed back.

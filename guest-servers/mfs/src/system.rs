@@ -20,6 +20,11 @@ pub trait Disk: Clone {
     fn geometry(&mut self) -> Result<Geometry>;
     /// Fills `buffer` from byte `position` on.
     fn read(&mut self, position: u64, buffer: &mut [u8]) -> Result<()>;
+    /// Fills each buffer from its position on, in as few requests as the driver can make of it. After an error the
+    /// contents of all are unknown.
+    fn read_many(&mut self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
+        parts.iter_mut().try_for_each(|(position, buffer)| self.read(*position, buffer))
+    }
     /// Stores `buffer` from byte `position` on.
     fn write(&mut self, position: u64, buffer: &[u8]) -> Result<()>;
     /// Everything written so far is on stable storage.

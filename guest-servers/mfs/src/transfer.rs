@@ -99,6 +99,9 @@ pub fn read<S: System>(
     let mut position = io.position;
     while position < end {
         let (key, within, count) = piece(number, position, end)?;
+        if !mount.is_cached(key) {
+            mount.prefetch(system, number, position, end, size);
+        }
         let cached = match mount.page(system, key, size) {
             Ok(cached) => cached,
             Err(error) => {
@@ -222,6 +225,9 @@ pub fn peek<S: System>(mount: &mut Mounted<S>, system: &mut S, io: &Io, number: 
     let mut announced = 0u64;
     while position < end {
         let (key, _, count) = piece(number, position, end)?;
+        if !mount.is_cached(key) {
+            mount.prefetch(system, number, position, end, size);
+        }
         mount.announce(system, key, size)?;
         announced = announced.saturating_add(1);
         position = position.saturating_add(count as u64);

@@ -203,3 +203,22 @@ fn a_corrupt_indirect_block_is_eio_and_logged() {
     client.bare(fs::UNMOUNT).unwrap();
     assert!(client.disk().borrow().bytes == bytes, "the image is as it was");
 }
+
+#[test]
+fn a_long_read_asks_for_its_pages_together() {
+    let mut client = client();
+    let file = client.create("f");
+    let data: Vec<u8> = (0..200_000u32).map(|n| (n ^ (n >> 9)) as u8).collect();
+    client.write(file, 0, &data).unwrap();
+    client.bare(fs::FLUSH).unwrap();
+    assert_eq!(client.read(file, 5000, 65_536).unwrap(), data[5000..70_536]);
+    assert_eq!(client.disk().borrow().together, 17, "pages 1 to 17");
+    // One of them is there already, one is with VM, one cannot be read: the others still come together.
+    client.bare(fs::FLUSH).unwrap();
+    client.peek(file, 3 * PAGE as u64, 1).unwrap();
+    client.bare(fs::FLUSH).unwrap();
+    client.read(file, 5 * PAGE as u64, 1).unwrap();
+    client.disk().borrow_mut().together = 0;
+    assert_eq!(client.read(file, 0, 10 * PAGE as u64).unwrap(), data[..10 * PAGE]);
+    assert_eq!(client.disk().borrow().together, 8);
+}

@@ -42,7 +42,7 @@ proptest! {
     fn files_are_what_was_written(
         steps in prop::collection::vec(step(), 1..60),
         partial: bool,
-        (buffers, pages) in (1usize..20, 1usize..8),
+        (buffers, pages) in (1usize..20, 1usize..40),
     ) {
         let mode = if partial { FsReply::Partial } else { FsReply::Whole };
         let mut client = Client::mounted(image(1440), mode, Limits { buffers, pages });

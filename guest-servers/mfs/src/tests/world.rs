@@ -33,6 +33,8 @@ pub struct DiskState {
     pub reads: usize,
     pub writes: usize,
     pub flushes: usize,
+    /// Pages that were asked for in one go with others.
+    pub together: usize,
 }
 
 #[derive(Clone, Default)]
@@ -45,7 +47,10 @@ impl FakeDisk {
         bad: &BTreeSet<u64>,
         size: usize,
     ) -> Result<core::ops::Range<usize>> {
-        assert!(position % 512 == 0 && bytes % 512 == 0 && bytes > 0, "a driver takes whole sectors");
+        assert!(
+            position.is_multiple_of(512) && bytes.is_multiple_of(512) && bytes > 0,
+            "a driver takes whole sectors"
+        );
         let end = position + bytes as u64;
         if end > size as u64 || bad.range(position / 512..end / 512).next().is_some() {
             return Err(Errno::EIO);
@@ -71,6 +76,12 @@ impl Disk for FakeDisk {
         let range = Self::check(position, buffer.len(), &state.unreadable, state.bytes.len())?;
         buffer.copy_from_slice(&state.bytes[range]);
         Ok(())
+    }
+
+    fn read_many(&mut self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
+        let bytes: usize = parts.iter().map(|(_, buffer)| buffer.len()).sum();
+        self.0.borrow_mut().together += bytes.div_ceil(PAGE);
+        parts.iter_mut().try_for_each(|(position, buffer)| self.read(*position, buffer))
     }
 
     fn write(&mut self, position: u64, buffer: &[u8]) -> Result<()> {
