@@ -1,5 +1,6 @@
 //! The real machine below VFS: the runtime's messages, grants and copies.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 
 use refault_abi::counters::Counter;
@@ -8,14 +9,31 @@ use refault_abi::ipc::senda;
 use refault_abi::layout::PAGE;
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
 use refault_rt::grants::{self, Grant};
+use refault_rt::ipc::Received;
 use refault_rt::kernel::Moved;
-use refault_rt::{asyncsend, info, ipc, kernel};
+use refault_rt::{asyncsend, info, ipc, kernel, server};
 
 use crate::kernel::{Access, CopyError, Fault, Granted, Kernel, Side, UserMemory};
 
 /// The guest's kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct GuestKernel;
+#[derive(Debug, Default)]
+pub struct GuestKernel {
+    last_answer: Cell<Option<(Endpoint, Message)>>,
+}
+
+impl GuestKernel {
+    /// Receives the next message. An answer that is still to be sent goes out in the same kernel entry: its receiver
+    /// waits for it, so that the send half cannot wait.
+    pub fn next(&self) -> Received {
+        if let Some((to, message)) = self.last_answer.take()
+            && let Ok(received) = ipc::reply_receive(to, &message, Endpoint::ANY)
+        {
+            return received;
+        }
+        // Nothing was received if the answer could not be sent: its receiver is gone.
+        server::next()
+    }
+}
 
 /// A grant, with the memory of VFS's own that it lends borrowed as long as it is in force.
 #[derive(Debug)]
@@ -68,9 +86,12 @@ impl Kernel for GuestKernel {
         asyncsend::send(to, message, senda::NOTIFY_ERR)
     }
 
-    fn answer(&self, to: Endpoint, message: &Message) {
-        // A process that does not wait for its answer, or is dead, does without it.
-        let _ = ipc::sendnb(to, message);
+    fn answer(&self, to: Endpoint, message: &Message, waits: bool) {
+        let now = if waits { self.last_answer.replace(Some((to, *message))) } else { Some((to, *message)) };
+        if let Some((to, message)) = now {
+            // A process that does not wait for its answer, or is dead, does without it.
+            let _ = ipc::sendnb(to, &message);
+        }
     }
 
     fn grant_user(

@@ -76,8 +76,8 @@ pub trait Kernel: 'static {
 
     /// Sends without waiting: at once if the receiver is ready, else when it will be.
     fn post(&self, to: Endpoint, message: &Message) -> Result<()>;
-    /// Answers a process that waits for the answer; one try.
-    fn answer(&self, to: Endpoint, message: &Message);
+    /// Answers a process without waiting; one try. `waits`: its request came by SENDREC, so that it is receiving now.
+    fn answer(&self, to: Endpoint, message: &Message, waits: bool);
     /// Lends a user's memory.
     fn grant_user(
         &self,

@@ -2,8 +2,9 @@
 #![no_std]
 #![no_main]
 
+use refault_rt::abi::ipc::Call;
 use refault_rt::start::Args;
-use refault_rt::{asyncsend, diag, info, server};
+use refault_rt::{asyncsend, diag, info};
 use refault_vfs::guest::GuestKernel;
 use refault_vfs::server::Vfs;
 
@@ -14,16 +15,16 @@ const BAD_OPTIONS: i32 = 2;
 
 fn main(_: Args) -> i32 {
     let Some(options) = info::options() else { return BAD_OPTIONS };
-    let vfs = Vfs::new(GuestKernel, options);
+    let vfs = Vfs::new(GuestKernel::default(), options);
     loop {
-        let received = server::next();
+        let received = vfs.kernel.next();
         while let Some(failed) = asyncsend::take_failed() {
             diag!("vfs: no delivery to {:?}: {}", failed.destination, failed.error);
             vfs.died(failed.destination);
         }
         // Notifications only say that there is something to look at, and that has been done.
         if !received.delivery.is_notify() {
-            vfs.take(&received.message);
+            vfs.take(&received.message, received.delivery.call() == Call::SendRec as u64);
         }
     }
 }

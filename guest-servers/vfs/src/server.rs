@@ -76,8 +76,8 @@ impl<K: Kernel> Vfs<K> {
         number
     }
 
-    /// Takes a message that is no notification.
-    pub fn take(self: &Rc<Self>, message: &Message) {
+    /// Takes a message that is no notification. `waits`: it came by SENDREC.
+    pub fn take(self: &Rc<Self>, message: &Message, waits: bool) {
         let sender = message.sender();
         if message.kind() == REPLY && message.transaction() != 0 {
             // An answer that nobody waits for is dropped, not answered.
@@ -89,7 +89,7 @@ impl<K: Kernel> Vfs<K> {
             let (server, message) = (Rc::clone(self), *message);
             self.executor.spawn(async move { server.pm_call(&message).await });
         } else {
-            self.begin(message);
+            self.begin(message, waits);
         }
         self.run();
     }
@@ -120,16 +120,16 @@ impl<K: Kernel> Vfs<K> {
     }
 
     /// Starts a process's request.
-    fn begin(self: &Rc<Self>, message: &Message) {
+    fn begin(self: &Rc<Self>, message: &Message, waits: bool) {
         if let Err(error) = self.admit(message.sender()) {
-            self.reply(message, Err(error));
+            self.reply(message, Err(error), waits);
             return;
         }
         let (server, message) = (Rc::clone(self), *message);
         self.executor.spawn(async move {
             let result = server.serve(&message).await;
             server.with_process(message.sender(), |process| process.busy = false).unwrap_or(());
-            server.reply(&message, result);
+            server.reply(&message, result, waits);
         });
     }
 
@@ -144,8 +144,8 @@ impl<K: Kernel> Vfs<K> {
         })?
     }
 
-    fn reply(&self, request: &Message, result: Result<u64>) {
-        self.kernel.answer(request.sender(), &request.reply(REPLY, &Status::of(result)));
+    fn reply(&self, request: &Message, result: Result<u64>, waits: bool) {
+        self.kernel.answer(request.sender(), &request.reply(REPLY, &Status::of(result)), waits);
     }
 
     /// Does something with a process's entry.

@@ -94,7 +94,7 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn answer(&self, to: Endpoint, message: &Message) {
+    fn answer(&self, to: Endpoint, message: &Message, _: bool) {
         self.0.borrow_mut().answers.push_back((to, *message));
     }
 

@@ -152,7 +152,7 @@ impl World {
     /// Delivers a message to VFS in somebody's name.
     pub fn deliver(&self, from: Endpoint, mut message: Message) {
         message.source = from.raw();
-        self.vfs.take(&message);
+        self.vfs.take(&message, true);
     }
 
     /// Serves one message that VFS has sent; false if there is none.
