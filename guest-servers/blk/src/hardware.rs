@@ -1,0 +1,171 @@
+//! Finding the device, its registers, and the memory it shares with this driver.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+
+use refault_abi::kcall::PhysRange;
+use refault_abi::layout::PAGE;
+use refault_abi::{grant, options, vm};
+use refault_blk::device::{self, Agreed, Identity, Registers, reg};
+use refault_blk::ring::{self, RawDescriptor};
+use refault_rt::kernel::{self, IrqOperation};
+use refault_rt::{diag, info, pages};
+
+/// Requests in flight.
+pub const REQUESTS: usize = 8;
+/// Descriptors of a request's indirect table: a page of them.
+pub const TABLE: usize = PAGE as usize / size_of::<RawDescriptor>();
+/// Most devices looked at on the command line.
+const MOST_DEVICES: usize = 32;
+
+/// What the device reads and writes about a request, beside the data. 32 bytes.
+#[repr(C)]
+pub struct Frame {
+    /// Request type.
+    pub kind: AtomicU32,
+    /// Zero.
+    pub reserved: AtomicU32,
+    /// First sector.
+    pub sector: AtomicU64,
+    /// Outcome, written by the device.
+    pub status: AtomicU8,
+    padding: [u8; 15],
+}
+
+/// Memory shared with the device: whole pages, so that no piece crosses one.
+#[repr(C, align(4096))]
+pub struct Shared {
+    /// The ring.
+    pub ring: ring::Memory,
+    /// Indirect tables.
+    pub tables: [[RawDescriptor; TABLE]; REQUESTS],
+    /// Headers and status bytes.
+    pub frames: [Frame; REQUESTS],
+}
+
+/// Pages of the shared memory.
+const SHARED_PAGES: usize = size_of::<Shared>() / PAGE as usize;
+
+/// The device's registers in this driver's memory.
+pub struct Mmio(u64);
+
+impl Mmio {
+    fn place(&self, offset: u64) -> *mut u32 {
+        ptr::with_exposed_provenance_mut(self.0.wrapping_add(offset) as usize)
+    }
+}
+
+impl Registers for Mmio {
+    fn read(&self, offset: u64) -> u32 {
+        // SAFETY: VM mapped the whole window for this driver, uncached, and registers are aligned words.
+        unsafe { ptr::read_volatile(self.place(offset)) }
+    }
+
+    fn write(&mut self, offset: u64, value: u32) {
+        // SAFETY: as in `read`. What the device does with memory is decided by the ring, not here.
+        unsafe { ptr::write_volatile(self.place(offset), value) }
+    }
+}
+
+/// A device ready to work.
+pub struct Hardware {
+    /// Its registers.
+    pub registers: Mmio,
+    /// Its interrupt line.
+    pub line: u32,
+    /// What was agreed on.
+    pub agreed: Agreed,
+    /// The shared memory.
+    pub shared: &'static Shared,
+    /// GPA of each page of the shared memory.
+    pages: [u64; SHARED_PAGES],
+}
+
+impl Hardware {
+    /// GPA of a place in the shared memory, given by its offset.
+    fn physical(&self, offset: usize) -> u64 {
+        let page = self.pages.get(offset / PAGE as usize).copied().unwrap_or(0);
+        page + offset as u64 % PAGE
+    }
+
+    /// GPA of a request's indirect table.
+    pub fn table(&self, slot: usize) -> u64 {
+        self.physical(core::mem::offset_of!(Shared, tables) + slot * PAGE as usize)
+    }
+
+    /// GPA of a request's header; the status byte follows.
+    pub fn header(&self, slot: usize) -> u64 {
+        self.physical(core::mem::offset_of!(Shared, frames) + slot * size_of::<Frame>())
+    }
+
+    /// GPA of a request's status byte.
+    pub fn status(&self, slot: usize) -> u64 {
+        self.header(slot) + core::mem::offset_of!(Frame, status) as u64
+    }
+}
+
+/// The first block device on the command line, started.
+pub fn find() -> Option<Hardware> {
+    let cmdline = info::info().cmdline();
+    for index in 0..MOST_DEVICES {
+        let device = options::virtio_mmio(cmdline, index)?;
+        let Ok(address) = pages::map_phys(device.base, device.size) else {
+            diag!("blk: no device registers at {:#x}", device.base);
+            continue;
+        };
+        let registers = Mmio(address);
+        match device::identify(&registers) {
+            Identity::Block => return start(registers, device.irq),
+            Identity::Legacy => diag!("blk: the device at {:#x} is of the legacy kind", device.base),
+            Identity::Other => {}
+        }
+        // SAFETY: `registers` is gone, and nothing else points into the window.
+        let _ = unsafe { pages::unmap(address & !(PAGE - 1), PAGE) };
+    }
+    None
+}
+
+/// Negotiates, shares memory, routes the interrupt.
+fn start(mut registers: Mmio, line: u32) -> Option<Hardware> {
+    let Some(agreed) = device::negotiate(&mut registers, ring::MAX_SIZE) else {
+        diag!("blk: the device does not accept this driver");
+        return None;
+    };
+    let bytes = size_of::<Shared>() as u64;
+    let address = pages::map(bytes, vm::MAP_POPULATE).ok()?;
+    let mut gpas = [0; SHARED_PAGES];
+    for (index, gpa) in gpas.iter_mut().enumerate() {
+        let mut pieces = [PhysRange::default(); 1];
+        let access = grant::READ | grant::WRITE;
+        let page = address + index as u64 * PAGE;
+        kernel::vumap_own(page, PAGE, access, &mut pieces).ok()?;
+        *gpa = pieces.first()?.address;
+    }
+    // SAFETY: fresh zeroed pages of this size, never unmapped; the type is made of atomics, for which zeroes
+    // are valid and which the device may change.
+    let shared = unsafe { &*ptr::with_exposed_provenance::<Shared>(address as usize) };
+    if let Err(error) = kernel::irqctl(IrqOperation::Route, line) {
+        diag!("blk: interrupt line {line}: {error}");
+        return None;
+    }
+    let mut hardware = Hardware { registers, line, agreed, shared, pages: gpas };
+    let ring = hardware.physical(core::mem::offset_of!(Shared, ring));
+    let (avail, used) = (ring + ring::AVAIL_OFFSET, ring + ring::USED_OFFSET);
+    device::start(&mut hardware.registers, agreed.queue_size, ring, avail, used);
+    Some(hardware)
+}
+
+impl Hardware {
+    /// Tells the device that the queue has something new.
+    pub fn notify(&mut self) {
+        self.registers.write(reg::QUEUE_NOTIFY, 0);
+    }
+
+    /// Takes the interrupt back: first at the device, so that an answer after this raises a new one, then the line.
+    pub fn acknowledge(&mut self) {
+        // Used buffers and configuration changes; which it was does not matter here.
+        self.registers.write(reg::INTERRUPT_ACK, 3);
+        // The line was routed at the start and stays so.
+        let _ = kernel::irqctl(IrqOperation::Unmask, self.line);
+    }
+}
