@@ -79,8 +79,8 @@ pub fn notify(to: Endpoint) -> Result<()> {
     primitive(Call::Notify, to, Endpoint::NONE, &mut Message::default()).map(drop)
 }
 
-/// Sends an answer, then waits for the next message from `from`: one kernel entry. An error of the send
-/// half is returned without receiving anything.
+/// Sends an answer to somebody who is receiving now, then waits for the next message from `from`: one kernel
+/// entry. An error of the send half, ENOTREADY for one, is returned without receiving anything.
 pub fn reply_receive(to: Endpoint, message: &Message, from: Endpoint) -> Result<Received> {
     let mut message = *message;
     let delivery = primitive(Call::ReplyReceive, to, from, &mut message)?;

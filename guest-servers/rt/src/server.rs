@@ -1,8 +1,8 @@
 //! The loop of a simple server: receive, dispatch, reply.
 //!
 //! The one thing to hold in mind: a server must not be stopped by whom it serves. The reply goes out in the
-//! same trap as the next receive where the requester is known to be waiting for it (it came by SENDREC) or is
-//! a boot server; to anybody else it is offered once and dropped if nobody takes it.
+//! same trap as the next receive; a requester that is not ready for it gets it a little later if it is a boot
+//! server, and never otherwise.
 
 use refault_abi::ipc::Call;
 use refault_abi::message::{Payload, REPLY, Status};
@@ -39,12 +39,9 @@ impl Answer {
     }
 }
 
-/// Whether a reply may be sent by a primitive that waits for the receiver.
-fn waits_for_reply(request: &Received) -> bool {
-    let source = request.message.sender();
-    let boot =
-        source.generation() == 0 && source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT);
-    request.delivery.call() == Call::SendRec as u64 || (boot && !request.delivery.is_notify())
+/// Whether the requester is one of the boot servers, which always come back to receiving.
+fn is_boot_server(source: Endpoint) -> bool {
+    source.generation() == 0 && source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT)
 }
 
 /// Receives whatever comes next; an error would mean that the server itself is gone.
@@ -60,21 +57,22 @@ pub fn next() -> Received {
 pub fn reply(request: &Received, answer: &Message) {
     let answer = answer.with_transaction(request.message.transaction());
     let to = request.message.sender();
+    let waits = request.delivery.call() != Call::SendRec as u64 && is_boot_server(to);
     // A requester that died does not need its answer.
-    let _ = if waits_for_reply(request) { ipc::send(to, &answer) } else { ipc::sendnb(to, &answer) };
+    let _ = if waits { ipc::send(to, &answer) } else { ipc::sendnb(to, &answer) };
 }
 
-/// Sends `answer` as the reply to `request`, then receives.
+/// Sends `answer` as the reply to `request`, then receives: in one trap where the requester is ready.
 pub fn reply_next(request: &Received, answer: &Message) -> Received {
     let with_id = answer.with_transaction(request.message.transaction());
-    if waits_for_reply(request) {
-        match ipc::reply_receive(request.message.sender(), &with_id, Endpoint::ANY) {
-            Ok(received) => return received,
-            Err(_) => return next(),
+    match ipc::reply_receive(request.message.sender(), &with_id, Endpoint::ANY) {
+        Ok(received) => received,
+        Err(Errno::ENOTREADY) => {
+            reply(request, answer);
+            next()
         }
+        Err(_) => next(),
     }
-    reply(request, answer);
-    next()
 }
 
 /// Serves for ever. Notifications are dispatched too; what is answered to them is ignored.
