@@ -71,8 +71,6 @@ impl Registers for Mmio {
 pub struct Hardware {
     /// Its registers.
     pub registers: Mmio,
-    /// Its interrupt line.
-    pub line: u32,
     /// What was agreed on.
     pub agreed: Agreed,
     /// The shared memory.
@@ -148,7 +146,7 @@ fn start(mut registers: Mmio, line: u32) -> Option<Hardware> {
         diag!("blk: interrupt line {line}: {error}");
         return None;
     }
-    let mut hardware = Hardware { registers, line, agreed, shared, pages: gpas };
+    let mut hardware = Hardware { registers, agreed, shared, pages: gpas };
     let ring = hardware.physical(core::mem::offset_of!(Shared, ring));
     let (avail, used) = (ring + ring::AVAIL_OFFSET, ring + ring::USED_OFFSET);
     device::start(&mut hardware.registers, agreed.queue_size, ring, avail, used);
@@ -161,11 +159,10 @@ impl Hardware {
         self.registers.write(reg::QUEUE_NOTIFY, 0);
     }
 
-    /// Takes the interrupt back: first at the device, so that an answer after this raises a new one, then the line.
+    /// Takes the interrupt back, before the ring is looked at: an answer after this raises a new one. The kernel
+    /// leaves the line, which is edge triggered, as it is.
     pub fn acknowledge(&mut self) {
         // Used buffers and configuration changes; which it was does not matter here.
         self.registers.write(reg::INTERRUPT_ACK, 3);
-        // The line was routed at the start and stays so.
-        let _ = kernel::irqctl(IrqOperation::Unmask, self.line);
     }
 }
