@@ -54,6 +54,8 @@ counters! {
     PageFaults = 15, "page_faults";
     /// Reflected traps that arrived in ring 3 (as page faults of processes).
     ReflectedUser = 16, "reflected_user";
+    /// Reflected traps that met the kernel outside a copy; it asked the page back at once.
+    ReflectedKernel = 17, "reflected_kernel";
 
     /// VFS: requests sent to file systems.
     VfsRequests = 64, "vfs_requests";

@@ -48,6 +48,8 @@ impl Endpoint {
     /// First slot for processes created at run time.
     pub const FIRST_DYNAMIC_SLOT: usize = 12;
 
+    /// Source of notifications about finished asynchronous sends.
+    pub const ASYNCM: Endpoint = Endpoint(-5);
     /// Source of clock notifications.
     pub const CLOCK: Endpoint = Endpoint(-3);
     /// Source of interrupt notifications and of signals from the kernel.

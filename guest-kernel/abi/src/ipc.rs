@@ -38,6 +38,8 @@ pub enum Call {
     /// A kernel call: the message is the request, see [`crate::kcall`].
     Kernel = 6,
     /// Send to the low peer, then receive from the high peer: a server's answer and next request in one trap.
+    /// The send half never blocks (a server must not wait for a client): an error of it, ENOTREADY included,
+    /// ends the call with nothing received. NONE as the low peer sends nothing.
     ReplyReceive = 7,
     /// Receive if something is waiting now, else ENOTREADY.
     ReceiveNb = 8,

@@ -285,6 +285,8 @@ pub mod rts {
     pub const VMREQUEST: u32 = 16;
     /// A page fault waits for VM.
     pub const PAGEFAULT: u32 = 32;
+    /// Stopped by an exception it cannot continue from; PM has been told.
+    pub const STOPPED: u32 = 64;
 }
 
 /// VMCTL.

@@ -1,0 +1,201 @@
+//! The hardware behind the library's traits: memory through the direct map, time, counters.
+//!
+//! The one thing to hold in mind: a physical address becomes a kernel address only in [`Machine::direct`], which
+//! knows where RAM is.
+
+use core::mem::offset_of;
+use core::ptr;
+
+use refault_abi::counters::Counter;
+use refault_abi::doorbell::Site;
+use refault_abi::grant::{Entry, GrantId, State};
+use refault_abi::ipc::AsyncEntry;
+use refault_abi::layout::{DIRECT_MAP, PAGE, USER_END};
+use refault_kernel::grant::marked;
+use refault_kernel::ipc;
+use refault_kernel::transfer::{Memory, Moved};
+use refault_kernel::walk::{Tables, translate};
+use zerocopy::FromZeros;
+
+use super::apic::{Interrupts, Timer};
+use super::cpu::Cpu;
+use super::{doorbell, registers};
+
+const FOUR_GIGABYTES: u64 = 4 << 30;
+
+unsafe extern "C" {
+    fn copy_bytes(to: u64, from: u64, bytes: u64) -> u64;
+    fn fill_bytes(to: u64, byte: u64, bytes: u64) -> u64;
+}
+
+/// The hardware.
+pub struct Machine {
+    /// Where RAM below 4 GiB ends.
+    pub low_end: u64,
+    /// Where RAM above 4 GiB ends.
+    pub high_end: u64,
+    /// Local and I/O APIC.
+    pub interrupts: Interrupts,
+    /// Time.
+    pub timer: Timer,
+}
+
+impl Tables for Machine {
+    #[inline(always)]
+    fn entry(&self, address: u64) -> Option<u64> {
+        let direct = self.direct(address)?;
+        // SAFETY: RAM, mapped; a page-table entry is aligned. VM may change it at any time, hence volatile.
+        Some(unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() })
+    }
+}
+
+impl Memory for Machine {
+    #[inline(always)]
+    fn direct(&self, physical: u64) -> Option<u64> {
+        let ram = physical < self.low_end || physical >= FOUR_GIGABYTES && physical < self.high_end;
+        ram.then_some(DIRECT_MAP + physical)
+    }
+
+    fn copy(&mut self, to: u64, from: u64, bytes: u64) -> Moved {
+        // SAFETY: both ranges are RAM in the direct map or the kernel's own buffer (`transfer` sees to it), so
+        // nothing Rust believes to own is overwritten; a page that has vanished ends the copy early.
+        let bytes = unsafe { copy_bytes(to, from, bytes) };
+        Moved { bytes, fault: Cpu::this().take_copy_fault() }
+    }
+
+    fn fill(&mut self, to: u64, byte: u8, bytes: u64) -> Moved {
+        // SAFETY: as for `copy`.
+        let bytes = unsafe { fill_bytes(to, u64::from(byte), bytes) };
+        Moved { bytes, fault: Cpu::this().take_copy_fault() }
+    }
+
+    #[inline(always)]
+    fn sites_wanted(&self) -> bool {
+        doorbell::sites_wanted()
+    }
+
+    fn site(&mut self, site: &Site) {
+        doorbell::site(Cpu::this(), site);
+    }
+}
+
+impl ipc::Machine for Machine {
+    #[inline(always)]
+    fn now(&mut self) -> u64 {
+        registers::time_stamp()
+    }
+
+    fn read_async(&mut self, root: u64, address: u64) -> Option<AsyncEntry> {
+        let mut entry = AsyncEntry::new_zeroed();
+        let words = ptr::from_mut(&mut entry).cast::<u64>();
+        for index in 0..size_of::<AsyncEntry>() / 8 {
+            let word = self.read_word(root, address + index as u64 * 8)?;
+            // SAFETY: an entry consists of that many words, and any bits are one.
+            unsafe { words.add(index).write(word) };
+        }
+        Some(entry)
+    }
+
+    fn finish_async(&mut self, root: u64, address: u64, flags: u32, result: i32) {
+        // The result first: whoever sees DONE may look at it. A table that has vanished is its owner's affair.
+        let place = address + offset_of!(AsyncEntry, result) as u64;
+        if let Some(direct) = self.user_word(root, place & !7, true) {
+            let place = ptr::with_exposed_provenance_mut::<i32>((direct + (place & 7)) as usize);
+            // SAFETY: RAM, mapped, aligned.
+            unsafe { place.write_volatile(result) };
+        }
+        if let Some(direct) = self.user_word(root, address, true) {
+            // SAFETY: as above.
+            unsafe { ptr::with_exposed_provenance_mut::<u32>(direct as usize).write_volatile(flags) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_message(&mut self) {
+        doorbell::count(Counter::Messages, 1);
+    }
+}
+
+/// How an attempt to mark a grant ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marking {
+    /// Stored.
+    Set,
+    /// The entry's page is not there.
+    Failed,
+    /// The grant is another one by now.
+    Stale,
+}
+
+impl Machine {
+    /// Adds to a counter.
+    #[inline(always)]
+    pub fn count(&mut self, counter: Counter, amount: u64) {
+        doorbell::count(counter, amount);
+    }
+
+    /// The kernel address of an aligned word of user memory.
+    fn user_word(&self, root: u64, address: u64, write: bool) -> Option<u64> {
+        if address >= USER_END || address % 8 != 0 {
+            return None;
+        }
+        self.direct(translate(self, root, address, write).ok()?)
+    }
+
+    fn read_word(&self, root: u64, address: u64) -> Option<u64> {
+        let direct = self.user_word(root, address, false)?;
+        // SAFETY: RAM, mapped, aligned; its owner may change it, hence volatile.
+        Some(unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() })
+    }
+
+    /// Reads a grant entry. `None` when its page is absent or the entry changed while it was read.
+    pub fn read_grant(&self, root: u64, address: u64) -> Option<Entry> {
+        // An entry is 64-byte aligned, so it lies in one page.
+        let direct = self.user_word(root, address, false)?;
+        let place = ptr::with_exposed_provenance::<Entry>(direct as usize);
+        // SAFETY: RAM, mapped, aligned to 64 bytes because the table is and pages are; any bits are an entry.
+        let entry = unsafe { place.read_volatile() };
+        // SAFETY: as above.
+        let again = unsafe { (&raw const (*place).state).read_volatile() };
+        (again == entry.state).then_some(entry)
+    }
+
+    /// Stores the seed's mark: a plain write of `value`, and the address that faulted.
+    pub fn mark_plainly(&self, root: u64, address: u64, value: i64, fault: u64) -> Marking {
+        let Some(direct) = self.user_word(root, address, true) else { return Marking::Failed };
+        let place = ptr::with_exposed_provenance_mut::<Entry>(direct as usize);
+        // SAFETY: as for `read_grant`, and the page is writable to its owner.
+        unsafe {
+            (&raw mut (*place).mark_address).write_volatile(fault);
+            (&raw mut (*place).mark_id).write_volatile(value);
+        }
+        Marking::Set
+    }
+
+    /// Adds mark bits to the state word if and only if the grant is still the one verified.
+    pub fn mark_atomically(&self, root: u64, address: u64, id: GrantId, bits: u16, fault: u64) -> Marking {
+        let Some(direct) = self.user_word(root, address, true) else { return Marking::Failed };
+        let place = ptr::with_exposed_provenance_mut::<Entry>(direct as usize);
+        // SAFETY: as for `read_grant`, and the page is writable to its owner, who uses atomic accesses too.
+        let state = unsafe { core::sync::atomic::AtomicU64::from_ptr(&raw mut (*place).state) };
+        use core::sync::atomic::Ordering;
+        let mut current = state.load(Ordering::Acquire);
+        while let Some(with_mark) = marked(State(current), id, bits) {
+            match state.compare_exchange(current, with_mark.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    // SAFETY: as above.
+                    unsafe { (&raw mut (*place).mark_address).write_volatile(fault) };
+                    return Marking::Set;
+                }
+                Err(changed) => current = changed,
+            }
+        }
+        Marking::Stale
+    }
+
+    /// Whether `root` can be a top-level page table: a page of RAM that is not the kernel's.
+    pub fn root_page(&self, root: u64) -> Option<u64> {
+        let own = root < refault_abi::layout::KERNEL_END;
+        if own || root % PAGE != 0 { None } else { self.direct(root) }
+    }
+}

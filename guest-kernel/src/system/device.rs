@@ -1,0 +1,90 @@
+//! IRQCTL, DEVIO_OUT, SETALARM: interrupts, the console's port, time.
+
+use refault_abi::kcall::{Alarm, DevIo, Irq};
+use refault_abi::{Endpoint, Errno, Result};
+
+use super::copy::read_own;
+use super::request;
+use crate::arch;
+use crate::kernel::Kernel;
+
+/// The serial console's data port, the only one.
+const CONSOLE: u32 = 0x3f8;
+
+/// Operations of IRQCTL, see `refault_abi::kcall::Irq`.
+mod operation {
+    pub const ROUTE: u32 = 1;
+    pub const UNMASK: u32 = 2;
+    pub const MASK: u32 = 3;
+    pub const RELEASE: u32 = 4;
+}
+
+/// IRQCTL. EINVAL for a line that does not exist, EBUSY for one that belongs to another live process, EPERM
+/// for one that does not belong to the caller.
+pub fn irqctl(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: Irq = request(kernel, me);
+    let line = request.line as usize;
+    if line >= kernel.machine.interrupts.lines() {
+        return Err(Errno::EINVAL);
+    }
+    let mine = kernel.table.procs[me].endpoint;
+    let owner = kernel.lines.get(line).copied().unwrap_or(Endpoint::NONE);
+    if request.operation == operation::ROUTE {
+        if owner != mine && kernel.table.lookup(owner).is_some() {
+            return Err(Errno::EBUSY);
+        }
+        if let Some(place) = kernel.lines.get_mut(line) {
+            *place = mine;
+        }
+        kernel.machine.interrupts.route(line, false);
+        return Ok(());
+    }
+    if owner != mine {
+        return Err(Errno::EPERM);
+    }
+    match request.operation {
+        operation::UNMASK => kernel.machine.interrupts.route(line, false),
+        operation::MASK => kernel.machine.interrupts.route(line, true),
+        operation::RELEASE => kernel.release_line(line),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+impl Kernel {
+    /// Takes a line from its owner.
+    pub fn release_line(&mut self, line: usize) {
+        self.machine.interrupts.route(line, true);
+        if let Some(place) = self.lines.get_mut(line) {
+            *place = Endpoint::NONE;
+        }
+    }
+}
+
+/// DEVIO_OUT. EPERM for any other port, EINVAL for more bytes than a page.
+pub fn devio_out(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: DevIo = request(kernel, me);
+    if request.port != CONSOLE {
+        return Err(Errno::EPERM);
+    }
+    let bytes = usize::try_from(request.bytes).ok().filter(|bytes| *bytes <= kernel.buffer.len());
+    let bytes = bytes.ok_or(Errno::EINVAL)?;
+    let buffer = kernel.buffer.as_mut_ptr() as u64;
+    read_own(kernel, me, request.address, buffer, bytes as u64)?;
+    arch::serial_write(kernel.buffer.get(..bytes).unwrap_or_default());
+    Ok(())
+}
+
+/// SETALARM.
+pub fn setalarm(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: Alarm = request(kernel, me);
+    if request.microseconds == 0 {
+        kernel.table.set_alarm(me, u64::MAX);
+        return Ok(());
+    }
+    let stamps = request.microseconds.saturating_mul(kernel.machine.timer.khz) / 1000;
+    let deadline = arch::time_stamp().saturating_add(stamps).min(u64::MAX - 1);
+    kernel.table.set_alarm(me, deadline);
+    kernel.machine.timer.arm(&kernel.machine.interrupts, deadline);
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! SETGRANT, SAFECOPYFROM, SAFECOPYTO, VSAFECOPY, SAFEMEMSET: memory through grants.
+//!
+//! The one thing to hold in mind: with CPF_TRY in the final grant a soft fault on either side ends the copy with
+//! EFAULT *and* leaves a mark in that grant's entry, so that the granter learns of it whatever the grantee
+//! answers. What is not here: the checks (`refault_kernel::grant`).
+
+use refault_abi::counters::Counter;
+use refault_abi::grant::{Entry, GrantId, MAX_ENTRIES, READ, WRITE};
+use refault_abi::kcall::{SafeCopy, SafeMemset, SetGrant, VSAFECOPY_MAX, VSafeCopy, VSafeCopyElement};
+use refault_abi::layout::USER_END;
+use refault_abi::options::{Mark, Retry};
+use refault_abi::{Endpoint, Errno, Result};
+use refault_kernel::grant::{Access, Granters, Verified, mark_bits, verify};
+use refault_kernel::process::GrantTable;
+use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped};
+use zerocopy::FromBytes;
+
+use super::copy::{copy, read_own, suspend, user};
+use super::{answer, request};
+use crate::arch::Marking;
+use crate::kernel::Kernel;
+
+/// Which way a safecopy goes, seen from the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the grant to the caller.
+    From,
+    /// From the caller to the grant.
+    To,
+}
+
+impl Granters for Kernel {
+    fn table(&self, granter: Endpoint) -> Option<GrantTable> {
+        Some(self.table.procs[self.table.lookup(granter)?].grants)
+    }
+
+    fn entry(&mut self, granter: Endpoint, address: u64) -> Option<Entry> {
+        let root = self.table.procs[self.table.lookup(granter)?].root;
+        self.machine.read_grant(root, address)
+    }
+}
+
+/// SETGRANT. EINVAL for a table that is misaligned, too long or not in user memory.
+pub fn setgrant(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: SetGrant = request(kernel, me);
+    let bytes = request.entries.checked_mul(size_of::<Entry>() as u64).ok_or(Errno::EINVAL)?;
+    let end = request.address.checked_add(bytes).ok_or(Errno::EINVAL)?;
+    if request.entries > MAX_ENTRIES as u64 || end > USER_END || request.address % 64 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries };
+    Ok(())
+}
+
+/// The grant a call names, verified for its caller.
+fn verified(
+    kernel: &mut Kernel,
+    me: usize,
+    granter: i32,
+    grant: i64,
+    bits: u16,
+    offset: u64,
+    bytes: u64,
+) -> Result<Verified> {
+    let granter = Endpoint::from_raw(granter);
+    if granter == Endpoint::NONE {
+        return Err(Errno::EFAULT);
+    }
+    let access = Access { grantee: kernel.table.procs[me].endpoint, bits, offset, bytes };
+    verify(kernel, granter, GrantId(grant), access)
+}
+
+/// Stores the mark of a fault in the entry of the final grant.
+pub fn mark(kernel: &mut Kernel, grant: &Verified, fault: &SoftFault, granted: End) {
+    let marking = match kernel.table.lookup(grant.granter) {
+        None => Marking::Stale,
+        Some(granter) => {
+            let root = kernel.table.procs[granter].root;
+            let machine = &kernel.machine;
+            match kernel.options.mark {
+                Mark::Flag => machine.mark_plainly(root, grant.entry, 1, fault.address),
+                Mark::Id => machine.mark_plainly(root, grant.entry, grant.id.0, fault.address),
+                Mark::Atomic => {
+                    let bits = mark_bits(fault, granted);
+                    machine.mark_atomically(root, grant.entry, grant.id, bits, fault.address)
+                }
+            }
+        }
+    };
+    kernel.count(match marking {
+        Marking::Set => Counter::MarksSet,
+        Marking::Failed => Counter::MarksFailed,
+        Marking::Stale => Counter::MarksStale,
+    });
+}
+
+/// What a copy's progress means to its caller: done, EFAULT with a mark, or suspended.
+fn conclude(
+    kernel: &mut Kernel,
+    me: usize,
+    grant: &Verified,
+    granted: End,
+    bytes: u64,
+    no_suspend: bool,
+    progress: &Progress,
+) -> Result<()> {
+    let fault = match progress.stopped {
+        None => return Ok(()),
+        Some(Stopped::Outside) => return Err(Errno::EFAULT),
+        Some(Stopped::Soft(fault)) => fault,
+    };
+    if no_suspend {
+        mark(kernel, grant, &fault, granted);
+        return Err(Errno::EFAULT);
+    }
+    let owner =
+        if fault.end == granted { kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)? } else { me };
+    Err(suspend(kernel, me, owner, &fault, bytes - progress.bytes))
+}
+
+/// One copy through a grant: the result and the bytes moved.
+fn through(kernel: &mut Kernel, me: usize, direction: Direction, request: &SafeCopy) -> (Result<()>, u64) {
+    let (bits, granted) = match direction {
+        Direction::From => (READ, End::From),
+        Direction::To => (WRITE, End::To),
+    };
+    let grant = verified(kernel, me, request.granter, request.grant, bits, request.offset, request.bytes);
+    let grant = match grant {
+        Ok(grant) => grant,
+        Err(error) => return (Err(error), 0),
+    };
+    if request.bytes == 0 {
+        return (Err(Errno::EDOM), 0);
+    }
+    let Some(target) = kernel.table.lookup(grant.target) else { return (Err(Errno::ESRCH), 0) };
+    let sites = sites(kernel, me, &grant, granted);
+    let theirs = user(kernel, target, grant.address);
+    let mine = user(kernel, me, request.address);
+    let (from, to) = if direction == Direction::From { (theirs, mine) } else { (mine, theirs) };
+    let progress = copy(kernel, from, to, request.bytes, Some(&sites));
+    if kernel.table.lookup(grant.target) != Some(target) {
+        // Only possible when the lock was dropped during the copy.
+        return (Err(Errno::EDEADSRCDST), progress.bytes);
+    }
+    let result = conclude(kernel, me, &grant, granted, request.bytes, grant.no_suspend, &progress);
+    (result, progress.bytes)
+}
+
+fn sites(kernel: &mut Kernel, me: usize, grant: &Verified, granted: End) -> Sites {
+    kernel.copies += 1;
+    Sites {
+        granted,
+        copy: kernel.copies,
+        tag: grant.tag,
+        granter: grant.granter,
+        grantee: kernel.table.procs[me].endpoint,
+        base: grant.base,
+        length: grant.length,
+    }
+}
+
+/// SAFECOPYFROM, SAFECOPYTO.
+pub fn safecopy(kernel: &mut Kernel, me: usize, direction: Direction) -> Result<()> {
+    let mut request: SafeCopy = request(kernel, me);
+    let (result, moved) = through(kernel, me, direction, &request);
+    if result != Err(Errno::VMSUSPEND) {
+        request.bytes = moved;
+        answer(kernel, me, &request);
+    }
+    result
+}
+
+/// VSAFECOPY: stops at the first element that fails; earlier ones stay copied. EINVAL for too many elements
+/// and for one of which not exactly one side is SELF.
+pub fn vsafecopy(kernel: &mut Kernel, me: usize) -> Result<()> {
+    const BYTES: usize = size_of::<VSafeCopyElement>();
+    const { assert!(BYTES * VSAFECOPY_MAX <= 4096) };
+    let request: VSafeCopy = request(kernel, me);
+    let count =
+        usize::try_from(request.count).ok().filter(|count| *count <= VSAFECOPY_MAX).ok_or(Errno::EINVAL)?;
+    let buffer = kernel.buffer.as_mut_ptr() as u64;
+    read_own(kernel, me, request.address, buffer, (count * BYTES) as u64)?;
+    for index in 0..count {
+        let place = kernel.buffer.get(index * BYTES..(index + 1) * BYTES).ok_or(Errno::EINVAL)?;
+        let element = VSafeCopyElement::read_from_bytes(place).map_err(|_| Errno::EINVAL)?;
+        let (from, to) = (Endpoint::from_raw(element.from), Endpoint::from_raw(element.to));
+        let (direction, granter) = match (from == Endpoint::SELF, to == Endpoint::SELF) {
+            (false, true) => (Direction::From, from),
+            (true, false) => (Direction::To, to),
+            _ => return Err(Errno::EINVAL),
+        };
+        let one = SafeCopy {
+            granter: granter.raw(),
+            reserved: 0,
+            grant: element.grant,
+            offset: element.offset,
+            address: element.address,
+            bytes: element.bytes,
+        };
+        through(kernel, me, direction, &one).0?;
+    }
+    Ok(())
+}
+
+/// SAFEMEMSET. The seed's policies suspend even when the grant says TRY, as the original does; hardened ones
+/// honour it.
+pub fn safememset(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: SafeMemset = request(kernel, me);
+    let grant = verified(kernel, me, request.granter, request.grant, WRITE, request.offset, request.bytes)?;
+    if request.bytes == 0 {
+        return Err(Errno::EDOM);
+    }
+    let target = kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)?;
+    let sites = sites(kernel, me, &grant, End::To);
+    let to = user(kernel, target, grant.address);
+    let progress = copy(kernel, Place::Fill(request.byte as u8), to, request.bytes, Some(&sites));
+    let no_suspend = grant.no_suspend && kernel.options.retry == Retry::Hardened;
+    let result = conclude(kernel, me, &grant, End::To, request.bytes, no_suspend, &progress);
+    if result != Err(Errno::VMSUSPEND) {
+        request.bytes = progress.bytes;
+        answer(kernel, me, &request);
+    }
+    result
+}
+
+/// The grant behind a VUMAP, and the process whose memory it names.
+pub fn for_vumap(
+    kernel: &mut Kernel,
+    me: usize,
+    granter: i32,
+    grant: i64,
+    bits: u16,
+    offset: u64,
+    bytes: u64,
+) -> Result<Verified> {
+    verified(kernel, me, granter, grant, bits, offset, bytes)
+}

@@ -1,0 +1,74 @@
+//! PROC_CREATE, PROC_START, PROC_EXIT, PROC_INFO.
+
+use refault_abi::kcall::{ProcCreate, ProcInfo, ProcStart, Target, rts};
+use refault_abi::layout::USER_END;
+use refault_abi::{Endpoint, Errno, Result};
+use refault_kernel::frame::Frame;
+
+use super::{answer, request};
+use crate::arch;
+use crate::kernel::Kernel;
+
+/// PROC_CREATE.
+pub fn create(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: ProcCreate = request(kernel, me);
+    let slot = kernel.table.create(&request)?;
+    request.slot = slot as i32;
+    request.endpoint = kernel.table.procs[slot].endpoint.raw();
+    answer(kernel, me, &request);
+    Ok(())
+}
+
+/// A process the caller may change: alive, and neither the caller nor VM.
+fn subject(kernel: &Kernel, me: usize, endpoint: i32) -> Result<usize> {
+    let endpoint = Endpoint::from_raw(endpoint);
+    let slot = kernel.table.lookup(endpoint).ok_or(Errno::ESRCH)?;
+    if slot == me || endpoint == Endpoint::VM { Err(Errno::EPERM) } else { Ok(slot) }
+}
+
+/// PROC_START. EINVAL for registers or an address space that cannot be.
+pub fn start(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: ProcStart = request(kernel, me);
+    let slot = subject(kernel, me, request.endpoint)?;
+    if request.rip >= USER_END || request.rsp > USER_END {
+        return Err(Errno::EINVAL);
+    }
+    let direct = kernel.machine.root_page(request.root).ok_or(Errno::EINVAL)?;
+    arch::adopt_root(direct);
+    let frame = Frame { rip: request.rip, rsp: request.rsp, rdi: request.argument, ..arch::user_frame() };
+    kernel.table.start(slot, frame, request.root);
+    Ok(())
+}
+
+/// PROC_EXIT.
+pub fn exit(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: Target = request(kernel, me);
+    let slot = subject(kernel, me, request.endpoint)?;
+    let endpoint = kernel.table.procs[slot].endpoint;
+    for line in 0..kernel.lines.len() {
+        if kernel.lines.get(line) == Some(&endpoint) {
+            kernel.release_line(line);
+        }
+    }
+    kernel.table.exit(slot);
+    Ok(())
+}
+
+/// PROC_INFO.
+pub fn info(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: ProcInfo = request(kernel, me);
+    let slot = usize::try_from(request.slot).map_err(|_| Errno::EINVAL)?;
+    let process = kernel.table.procs.get(slot).ok_or(Errno::EINVAL)?;
+    if process.flags & rts::FREE != 0 {
+        return Err(Errno::ESRCH);
+    }
+    request.endpoint = process.endpoint.raw();
+    request.flags = process.flags;
+    request.priority = u32::from(process.level);
+    request.reserved = 0;
+    request.name = process.name;
+    let on_vm = process.flags & (rts::VMREQUEST | rts::PAGEFAULT) != 0;
+    request.waits_for = if on_vm { Endpoint::VM } else { kernel.table.blocked_on(slot) }.raw();
+    answer(kernel, me, &request);
+    Ok(())
+}
