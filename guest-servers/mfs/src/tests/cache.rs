@@ -222,3 +222,28 @@ fn a_long_read_asks_for_its_pages_together() {
     assert_eq!(client.read(file, 0, 10 * PAGE as u64).unwrap(), data[..10 * PAGE]);
     assert_eq!(client.disk().borrow().together, 8);
 }
+
+#[test]
+fn what_another_system_left_behind_the_end_is_never_shown() {
+    let mut client = client();
+    let file = client.create("f");
+    client.write(file, 0, &[1; 100]).unwrap();
+    let mut bytes = client.image();
+    // The rest of the file's only block, which nobody but the file system's own rules keeps clear.
+    let zone = bytes.windows(100).position(|window| window == [1; 100]).unwrap();
+    bytes[zone + 100..zone + 1024].fill(0xbb);
+    for grow in [true, false] {
+        let mut client = Client::mounted(bytes.clone(), FsReply::Partial, Limits::default());
+        let file = client.lookup(ROOT, "f").unwrap().inode;
+        assert_eq!(client.read(file, 0, 5000).unwrap(), [1; 100]);
+        client.bare(fs::FLUSH).unwrap();
+        if grow {
+            client.truncate(file, 9000).unwrap();
+        } else {
+            client.write(file, 8999, b"\0").unwrap();
+        }
+        client.bare(fs::FLUSH).unwrap();
+        let data = client.read(file, 0, 9000).unwrap();
+        assert!(data[..100] == [1; 100] && data[100..].iter().all(|&byte| byte == 0), "grow: {grow}");
+    }
+}

@@ -152,3 +152,19 @@ fn a_grant_that_is_too_small_is_no_soft_fault() {
     client.world().users.clear();
     assert_eq!(client.transfer(fs::READ, file, 0, 5000).err(), Some(Errno::EPERM));
 }
+
+#[test]
+fn nothing_of_a_failed_append_stays_behind_the_end() {
+    let mut client = Client::mounted(image(1440), FsReply::Whole, Limits::default());
+    let file = client.create("f");
+    client.write(file, 0, &[1; 100]).unwrap();
+    client.world().users.insert(DATA, user(vec![0x77; BYTES], &[2]));
+    assert_eq!(client.transfer(fs::WRITE, file, 100, BYTES as u64).err(), Some(Errno::EFAULT));
+    // Neither in the page, which a process may have mapped, nor on the disk.
+    client.peek(file, 0, 1).unwrap();
+    client.bare(fs::FLUSH).unwrap();
+    let (_, page) = client.world().announced.values().next().unwrap();
+    let page: &[u8] = page.as_ref().unwrap().as_ref();
+    assert!(page[..100] == [1; 100] && page[100..].iter().all(|&byte| byte == 0));
+    assert!(!client.image().windows(16).any(|bytes| bytes == [0x77; 16]));
+}
