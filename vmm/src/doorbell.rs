@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use refault_abi::counters::WORDS;
-use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, feature, reg};
+use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, event, feature, reg};
 use refault_devices::bus::{Access, Device, Refusal};
 use tokio::sync::mpsc::UnboundedSender;
 use vm_memory::{Bytes, GuestAddress};
@@ -19,10 +19,15 @@ use crate::inject::Injector;
 use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 use crate::vm::action::Action;
+use crate::vm::console::ConsoleTimes;
 use crate::vm::event::VmEvent;
+use crate::vm::outcome::{GuestEvent, Snapshot};
 
 /// Reports and events taken from one machine; further ones are counted and dropped.
 const NEWS_LIMIT: u64 = 65_536;
+
+/// Events with a snapshot of all counters taken from one machine; further ones come without.
+const SNAPSHOT_LIMIT: u64 = 4096;
 
 /// Bytes of reports taken from one machine.
 const REPORT_BYTES_LIMIT: u64 = 16 << 20;
@@ -34,6 +39,7 @@ struct State {
     counters_page: Option<u64>,
     report_page: Option<u64>,
     news: u64,
+    snapshots: u64,
     report_bytes: u64,
 }
 
@@ -44,6 +50,7 @@ pub struct Doorbell {
     injector: Option<Arc<Injector>>,
     processors: u8,
     started: Instant,
+    console: Arc<ConsoleTimes>,
     news: UnboundedSender<VmEvent>,
     state: Mutex<State>,
 }
@@ -55,9 +62,10 @@ impl Doorbell {
         injector: Option<Arc<Injector>>,
         processors: u8,
         started: Instant,
+        console: Arc<ConsoleTimes>,
         news: UnboundedSender<VmEvent>,
     ) -> Self {
-        Self { ram, injector, processors, started, news, state: Mutex::default() }
+        Self { ram, injector, processors, started, console, news, state: Mutex::default() }
     }
 
     /// The guest's counters now; empty if it has registered none.
@@ -146,8 +154,7 @@ impl Doorbell {
                 }
             }
             reg::EVENT => {
-                let at = self.started.elapsed();
-                self.tell(|| VmEvent::Guest { code: value as u32, value: (value >> 32) as u32, at });
+                self.event(value as u32, (value >> 32) as u32);
             }
             _ => return Err(Refusal::NoRegister),
         }
@@ -184,6 +191,23 @@ impl Doorbell {
         let text = String::from_utf8_lossy(text).into_owned();
         self.tell(|| VmEvent::Report(text));
         Ok(())
+    }
+
+    fn event(&self, code: u32, value: u32) {
+        let at = self.started.elapsed();
+        if code == event::PROGRAM_START {
+            self.console.program_starts();
+        }
+        let wanted = matches!(code, event::CASE_BEGIN | event::CASE_END) && {
+            let mut state = self.lock();
+            state.snapshots = state.snapshots.saturating_add(1);
+            state.snapshots <= SNAPSHOT_LIMIT
+        };
+        let snapshot = wanted.then(|| {
+            let faults = self.injector.as_ref().map(|i| i.counters()).unwrap_or_default();
+            Box::new(Snapshot { guest: self.guest_counters(), faults })
+        });
+        self.tell(|| VmEvent::Guest(GuestEvent { code, value, at, snapshot }));
     }
 
     fn tell(&self, news: impl FnOnce() -> VmEvent) {

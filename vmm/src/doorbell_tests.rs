@@ -7,8 +7,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 fn doorbell() -> (Doorbell, UnboundedReceiver<VmEvent>) {
     let ram = Arc::new(GuestRam::new(MIN_RAM).unwrap());
+    let console = Arc::new(ConsoleTimes::new(Instant::now()));
     let (news, heard) = unbounded_channel();
-    (Doorbell::new(ram, None, 1, Instant::now(), news), heard)
+    (Doorbell::new(ram, None, 1, Instant::now(), console, news), heard)
 }
 
 fn read(doorbell: &Doorbell, offset: u64) -> Option<u32> {
@@ -34,7 +35,7 @@ fn events_arrive_whole_or_in_halves() {
     assert_eq!(d.write(reg::EVENT, &event::READY.to_le_bytes()), Access::Done);
     assert_eq!(d.write(reg::EVENT + 4, &0_u32.to_le_bytes()), Access::Done);
     let codes: Vec<(u32, u32)> = std::iter::from_fn(|| match heard.try_recv().ok()? {
-        VmEvent::Guest { code, value, .. } => Some((code, value)),
+        VmEvent::Guest(event) => Some((event.code, event.value)),
         _ => None,
     })
     .collect();

@@ -49,3 +49,6 @@ pub const LOW_RAM_END: u64 = 0xa_0000;
 
 /// Kernels are loaded from here up.
 pub const ONE_MIB: u64 = 0x10_0000;
+
+/// The doorbell's registers.
+pub const DOORBELL_BASE: u64 = 0xd010_0000;

@@ -4,13 +4,41 @@
 //! read or a write, which hardware would have known. So the instruction is decoded as far as its memory operands
 //! go; the caller then checks each candidate against the page by a walk of the guest's page tables.
 //!
-//! 64-bit mode only, and only the forms that kernels and compiled code use; anything else gives no operand and is
-//! then resolved instead of reflected. Pure: bytes and registers in, operands out.
+//! `iced-x86` knows the instructions. This file adds what it leaves to its user: the values of the registers, the
+//! bit a BT names far from its operand, and whether an instruction may be repeated.
+//!
+//! The one thing to hold in mind: bytes and registers are the guest's and may be anything. What is not understood
+//! gives no operand, and is then resolved instead of reflected. 64-bit mode only. Pure: bytes and registers in,
+//! operands out.
 
+use iced_x86::{
+    CpuidFeature, Decoder, DecoderOptions, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register, UsedMemory,
+};
 use kvm_bindings::kvm_regs;
 
 /// Longest instruction of the architecture, in bytes.
 pub const MAX_LENGTH: usize = 15;
+
+/// Direction flag: string instructions go down.
+const RFLAGS_DF: u64 = 1 << 10;
+
+/// Extensions whose instructions have no effects but on memory, general registers and flags. Whatever is not here
+/// (vectors, x87, state saving, work queues) keeps state that putting the general registers back does not undo.
+const INTEGER: [CpuidFeature; 12] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+    CpuidFeature::POPCNT,
+    CpuidFeature::LZCNT,
+    CpuidFeature::MOVBE,
+    CpuidFeature::BMI1,
+    CpuidFeature::BMI2,
+];
 
 /// How an operand is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +56,8 @@ pub enum Use {
 pub struct Operand {
     /// Virtual address of its first byte.
     pub gva: u64,
+    /// Its length in bytes, at least 1; of a repeated string instruction, that of one iteration.
+    pub size: u64,
     /// How it is used.
     pub usage: Use,
 }
@@ -35,10 +65,12 @@ pub struct Operand {
 /// Memory operands of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operands {
-    /// At most two: a string move has a source and a destination.
+    /// At most two: a string move has a source and a destination. Of more (IRETQ reads five words), the first and
+    /// the last.
     pub list: [Option<Operand>; 2],
-    /// Whether the instruction may be executed once too often without anybody noticing: it writes no memory, or
-    /// only what it would write again.
+    /// Whether the instruction may be executed once too often, registers put back in between, without anybody
+    /// noticing: its effects are on memory, general registers and flags only, and it writes nothing that it reads.
+    /// Different virtual addresses count as different memory, and all memory as RAM.
     pub repeatable: bool,
 }
 
@@ -51,224 +83,135 @@ pub struct SegmentBases {
     pub gs: u64,
 }
 
-/// Memory operands of the instruction that starts `code`.
+/// Memory operands of the instruction that starts `code`; `None` if it has none or is not understood.
 pub fn operands(code: &[u8], regs: &kvm_regs, bases: SegmentBases) -> Option<Operands> {
-    let mut cursor = Cursor { code, at: 0, prefix: Prefixes::default() };
-    cursor.prefixes(bases)?;
-    let opcode = cursor.byte()?;
-    match opcode {
-        0x0f => two_byte(&mut cursor, regs),
-        _ => one_byte(&mut cursor, opcode, regs),
+    let instruction = Decoder::with_ip(64, code, regs.rip, DecoderOptions::NONE).decode();
+    if instruction.is_invalid() {
+        return None;
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(&instruction);
+    let mut all = Vec::with_capacity(2);
+    for memory in info.used_memory() {
+        let Some(usage) = usage(memory.access()) else { continue };
+        let memory = with_bit_offset(&instruction, memory, regs);
+        // An operand that cannot be computed (a gather's vector of addresses) makes the whole not understood.
+        let gva = memory.virtual_address(0, |register, _, _| value(register, regs, bases))?;
+        let size = u64::try_from(memory.memory_size().size()).ok()?.max(1);
+        all.push(Operand { gva, size, usage });
+    }
+    let first = *all.first()?;
+    let last = all.last().copied().filter(|_| all.len() > 1);
+    Some(Operands { list: [Some(first), last], repeatable: repeatable(&instruction, info, &all, regs) })
+}
+
+fn usage(access: OpAccess) -> Option<Use> {
+    match access {
+        OpAccess::Read | OpAccess::CondRead => Some(Use::Read),
+        OpAccess::Write | OpAccess::CondWrite => Some(Use::Write),
+        OpAccess::ReadWrite | OpAccess::ReadCondWrite => Some(Use::Update),
+        OpAccess::None | OpAccess::NoMemAccess => None,
     }
 }
 
-#[derive(Default)]
-struct Prefixes {
-    rex: u8,
-    segment: u64,
-    address32: bool,
-    operand16: bool,
-}
-
-struct Cursor<'a> {
-    code: &'a [u8],
-    at: usize,
-    prefix: Prefixes,
-}
-
-impl Cursor<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.code.get(self.at)?;
-        self.at += 1;
-        Some(byte)
+/// BT and its kin with the bit's number in a register reach beyond their operand, by whole operands, both ways.
+fn with_bit_offset(instruction: &Instruction, memory: &UsedMemory, regs: &kvm_regs) -> UsedMemory {
+    let bit_test = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc);
+    if !bit_test || instruction.op1_kind() != OpKind::Register {
+        return *memory;
     }
-
-    fn i32(&mut self) -> Option<i32> {
-        let bytes = self.code.get(self.at..)?.get(..4)?;
-        self.at += 4;
-        Some(i32::from_le_bytes(bytes.try_into().ok()?))
-    }
-
-    fn prefixes(&mut self, bases: SegmentBases) -> Option<()> {
-        loop {
-            match *self.code.get(self.at)? {
-                0x26 | 0x2e | 0x36 | 0x3e | 0xf0 | 0xf2 | 0xf3 => {}
-                0x64 => self.prefix.segment = bases.fs,
-                0x65 => self.prefix.segment = bases.gs,
-                0x66 => self.prefix.operand16 = true,
-                0x67 => self.prefix.address32 = true,
-                rex @ 0x40..=0x4f => {
-                    self.at += 1;
-                    self.prefix.rex = rex;
-                    return Some(());
-                }
-                _ => return Some(()),
-            }
-            self.at += 1;
-        }
-    }
-
-    /// Reads ModRM and what belongs to it: the reg field, and the address if the operand is in memory.
-    /// `immediate` bytes follow the operand; RIP-relative addresses count from behind them.
-    fn modrm(&mut self, regs: &kvm_regs, immediate: u64) -> Option<(u8, Option<u64>)> {
-        let modrm = self.byte()?;
-        let (mode, field, rm) = (modrm >> 6, modrm >> 3 & 7, modrm & 7);
-        if mode == 3 {
-            return Some((field, None));
-        }
-        let mut base = match (mode, rm) {
-            (_, 4) => self.sib(regs, mode)?,
-            (0, 5) => {
-                let displacement = self.i32()?;
-                let end = regs.rip.wrapping_add(self.at as u64).wrapping_add(immediate);
-                end.wrapping_add_signed(i64::from(displacement))
-            }
-            _ => register(regs, rm | (self.prefix.rex & 1) << 3),
-        };
-        match mode {
-            1 => base = base.wrapping_add_signed(i64::from(self.byte()? as i8)),
-            2 => base = base.wrapping_add_signed(i64::from(self.i32()?)),
-            _ => {}
-        }
-        if self.prefix.address32 {
-            base &= 0xffff_ffff;
-        }
-        Some((field, Some(base.wrapping_add(self.prefix.segment))))
-    }
-
-    fn sib(&mut self, regs: &kvm_regs, mode: u8) -> Option<u64> {
-        let sib = self.byte()?;
-        let rex = self.prefix.rex;
-        let (scale, index, base) = (sib >> 6, sib >> 3 & 7 | (rex & 2) << 2, sib & 7);
-        let start = match (base, mode) {
-            (5, 0) => self.i32()? as i64 as u64,
-            _ => register(regs, base | (rex & 1) << 3),
-        };
-        let offset = if index == 4 { 0 } else { register(regs, index) << scale };
-        Some(start.wrapping_add(offset))
-    }
-}
-
-fn one_byte(cursor: &mut Cursor<'_>, opcode: u8, regs: &kvm_regs) -> Option<Operands> {
-    let full_immediate = if cursor.prefix.operand16 { 2 } else { 4 };
-    match opcode {
-        // The eight arithmetic operations; the last of them, CMP, writes nothing.
-        0x00..=0x3f if opcode & 7 < 2 => {
-            let usage = if opcode >> 3 == 7 { Use::Read } else { Use::Update };
-            plain(cursor.modrm(regs, 0)?.1, usage)
-        }
-        0x00..=0x3f if opcode & 7 < 4 => plain(cursor.modrm(regs, 0)?.1, Use::Read),
-        0x63 | 0x84 | 0x85 | 0x8a | 0x8b => plain(cursor.modrm(regs, 0)?.1, Use::Read),
-        0x69 => plain(cursor.modrm(regs, full_immediate)?.1, Use::Read),
-        0x6b => plain(cursor.modrm(regs, 1)?.1, Use::Read),
-        0x80 | 0x81 | 0x83 => {
-            let immediate = if opcode == 0x81 { full_immediate } else { 1 };
-            let (field, address) = cursor.modrm(regs, immediate)?;
-            plain(address, if field == 7 { Use::Read } else { Use::Update })
-        }
-        0x86 | 0x87 | 0xd0..=0xd3 => plain(cursor.modrm(regs, 0)?.1, Use::Update),
-        0xc0 | 0xc1 => plain(cursor.modrm(regs, 1)?.1, Use::Update),
-        0x88 | 0x89 => plain(cursor.modrm(regs, 0)?.1, Use::Write),
-        0xc6 => plain(cursor.modrm(regs, 1)?.1, Use::Write),
-        0xc7 => plain(cursor.modrm(regs, full_immediate)?.1, Use::Write),
-        0xf6 | 0xf7 => group3(cursor, opcode, full_immediate, regs),
-        0xfe | 0xff => group5(cursor, regs),
-        0xa4..=0xa7 | 0xaa..=0xaf => string(cursor, opcode, regs),
-        0x50..=0x57 | 0xe8 | 0x68 | 0x6a => stack(regs.rsp.wrapping_sub(8), Use::Write),
-        0x58..=0x5f | 0xc2 | 0xc3 => stack(regs.rsp, Use::Read),
-        0xc9 => stack(regs.rbp, Use::Read),
-        _ => None,
-    }
-}
-
-/// TEST, NOT, NEG, MUL, DIV: only NOT and NEG write memory, only TEST has an immediate.
-fn group3(cursor: &mut Cursor<'_>, opcode: u8, full: u64, regs: &kvm_regs) -> Option<Operands> {
-    let field = cursor.code.get(cursor.at)? >> 3 & 7;
-    let immediate = match (field, opcode) {
-        (0 | 1, 0xf6) => 1,
-        (0 | 1, _) => full,
-        _ => 0,
+    let number = general(instruction.op1_register(), regs).unwrap_or(0);
+    let offset = match memory.memory_size().size() {
+        2 => i64::from(number as i16) >> 4 << 1,
+        4 => i64::from(number as i32) >> 5 << 2,
+        _ => number as i64 >> 6 << 3,
     };
-    let usage = if matches!(field, 2 | 3) { Use::Update } else { Use::Read };
-    plain(cursor.modrm(regs, immediate)?.1, usage)
+    UsedMemory::new2(
+        memory.segment(),
+        memory.base(),
+        memory.index(),
+        memory.scale(),
+        memory.displacement().wrapping_add_signed(offset),
+        memory.memory_size(),
+        memory.access(),
+        memory.address_size(),
+        memory.vsib_size(),
+    )
 }
 
-/// INC, DEC, indirect CALL and JMP, PUSH from memory.
-fn group5(cursor: &mut Cursor<'_>, regs: &kvm_regs) -> Option<Operands> {
-    match cursor.modrm(regs, 0)? {
-        (0 | 1, address) => plain(address, Use::Update),
-        (4, address) => plain(address, Use::Read),
-        (2 | 6, Some(gva)) => {
-            let pushed = Operand { gva: regs.rsp.wrapping_sub(8), usage: Use::Write };
-            let source = Operand { gva, usage: Use::Read };
-            Some(Operands { list: [Some(source), Some(pushed)], repeatable: true })
-        }
-        _ => None,
+/// See [`Operands::repeatable`].
+fn repeatable(instruction: &Instruction, info: &InstructionInfo, all: &[Operand], regs: &kvm_regs) -> bool {
+    let integer = instruction.cpuid_features().iter().all(|feature| INTEGER.contains(feature));
+    let general_only = info.used_registers().iter().all(|used| {
+        used.register().is_gpr() || !matches!(usage(used.access()), Some(Use::Write | Use::Update))
+    });
+    if !integer || !general_only || instruction.is_privileged() {
+        return false;
+    }
+    let spans = || all.iter().map(|operand| (operand.usage, span(instruction, operand, regs)));
+    spans().all(|(usage, _)| usage != Use::Update)
+        && spans().filter(|(usage, _)| *usage == Use::Write).all(|(_, written)| {
+            spans().filter(|(usage, _)| *usage == Use::Read).all(|(_, read)| !overlap(read, written))
+        })
+}
+
+/// Start and length of what an operand covers, with all iterations that are still to come.
+fn span(instruction: &Instruction, operand: &Operand, regs: &kvm_regs) -> (u64, u64) {
+    let repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    if !instruction.is_string_instruction() || !repeated {
+        return (operand.gva, operand.size);
+    }
+    let narrow = instruction.op_kinds().any(|kind| matches!(kind, OpKind::MemorySegESI | OpKind::MemoryESEDI));
+    let count = if narrow { regs.rcx & 0xffff_ffff } else { regs.rcx };
+    let len = count.saturating_mul(operand.size);
+    match regs.rflags & RFLAGS_DF {
+        0 => (operand.gva, len),
+        _ => (operand.gva.wrapping_add(operand.size).wrapping_sub(len), len),
     }
 }
 
-fn string(cursor: &Cursor<'_>, opcode: u8, regs: &kvm_regs) -> Option<Operands> {
-    let source = Operand { gva: regs.rsi.wrapping_add(cursor.prefix.segment), usage: Use::Read };
-    let at_destination = |usage| Operand { gva: regs.rdi, usage };
-    let list = match opcode {
-        0xa4 | 0xa5 => [Some(source), Some(at_destination(Use::Write))],
-        0xa6 | 0xa7 => [Some(source), Some(at_destination(Use::Read))],
-        0xaa | 0xab => [Some(at_destination(Use::Write)), None],
-        0xac | 0xad => [Some(source), None],
-        0xae | 0xaf => [Some(at_destination(Use::Read)), None],
+/// Whether two ranges share a byte; they may wrap around the end of the address space.
+fn overlap((a, a_len): (u64, u64), (b, b_len): (u64, u64)) -> bool {
+    b.wrapping_sub(a) < a_len || a.wrapping_sub(b) < b_len
+}
+
+/// The value that counts in an address: a register's, a segment's base.
+fn value(register: Register, regs: &kvm_regs, bases: SegmentBases) -> Option<u64> {
+    match register {
+        Register::FS => Some(bases.fs),
+        Register::GS => Some(bases.gs),
+        Register::CS | Register::DS | Register::ES | Register::SS => Some(0),
+        _ => general(register, regs),
+    }
+}
+
+fn general(register: Register, regs: &kvm_regs) -> Option<u64> {
+    let full = match register.full_register() {
+        Register::RAX => regs.rax,
+        Register::RCX => regs.rcx,
+        Register::RDX => regs.rdx,
+        Register::RBX => regs.rbx,
+        Register::RSP => regs.rsp,
+        Register::RBP => regs.rbp,
+        Register::RSI => regs.rsi,
+        Register::RDI => regs.rdi,
+        Register::R8 => regs.r8,
+        Register::R9 => regs.r9,
+        Register::R10 => regs.r10,
+        Register::R11 => regs.r11,
+        Register::R12 => regs.r12,
+        Register::R13 => regs.r13,
+        Register::R14 => regs.r14,
+        Register::R15 => regs.r15,
         _ => return None,
     };
-    Some(Operands { list, repeatable: true })
-}
-
-fn stack(gva: u64, usage: Use) -> Option<Operands> {
-    Some(Operands { list: [Some(Operand { gva, usage }), None], repeatable: true })
-}
-
-fn two_byte(cursor: &mut Cursor<'_>, regs: &kvm_regs) -> Option<Operands> {
-    match cursor.byte()? {
-        // Moves to and from vector registers.
-        0x10 | 0x12 | 0x16 | 0x28 | 0x6f | 0x6e => plain(cursor.modrm(regs, 0)?.1, Use::Read),
-        0x11 | 0x13 | 0x17 | 0x29 | 0x2b | 0x7e | 0x7f | 0xc3 | 0xd6 | 0xe7 => {
-            plain(cursor.modrm(regs, 0)?.1, Use::Write)
-        }
-        0x40..=0x4f | 0xa3 | 0xaf | 0xb6..=0xb8 | 0xbc..=0xbf => plain(cursor.modrm(regs, 0)?.1, Use::Read),
-        0xa4 | 0xac => plain(cursor.modrm(regs, 1)?.1, Use::Update),
-        0xa5 | 0xab | 0xad | 0xb0 | 0xb1 | 0xb3 | 0xbb | 0xc0 | 0xc1 | 0xc7 => {
-            plain(cursor.modrm(regs, 0)?.1, Use::Update)
-        }
-        0xba => {
-            let (field, address) = cursor.modrm(regs, 1)?;
-            plain(address, if field == 4 { Use::Read } else { Use::Update })
-        }
-        0x90..=0x9f => plain(cursor.modrm(regs, 0)?.1, Use::Write),
+    match register.size() {
+        8 => Some(full),
+        4 => Some(full & 0xffff_ffff),
+        2 => Some(full & 0xffff),
+        // XLATB adds AL. No address uses AH and its like.
+        1 => Some(full & 0xff),
         _ => None,
-    }
-}
-
-fn plain(address: Option<u64>, usage: Use) -> Option<Operands> {
-    let operand = Operand { gva: address?, usage };
-    Some(Operands { list: [Some(operand), None], repeatable: usage != Use::Update })
-}
-
-fn register(regs: &kvm_regs, number: u8) -> u64 {
-    match number & 15 {
-        0 => regs.rax,
-        1 => regs.rcx,
-        2 => regs.rdx,
-        3 => regs.rbx,
-        4 => regs.rsp,
-        5 => regs.rbp,
-        6 => regs.rsi,
-        7 => regs.rdi,
-        8 => regs.r8,
-        9 => regs.r9,
-        10 => regs.r10,
-        11 => regs.r11,
-        12 => regs.r12,
-        13 => regs.r13,
-        14 => regs.r14,
-        _ => regs.r15,
     }
 }
 

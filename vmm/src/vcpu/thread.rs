@@ -3,6 +3,7 @@
 //! One small function per kind of exit, each answering with [`Step`]. The one thing to hold in mind: whatever
 //! the guest does, this loop answers with a value; a machine ends by [`Ending`], never by a panic.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::vm::ending::Ending;
 use crate::vm::machine::Machine;
 
 use super::exit::{self, Exit};
+use super::registers;
 use super::signals::{self, Taken};
 
 /// Go on running the guest, or end the machine.
@@ -35,11 +37,16 @@ impl Vcpu {
         Self { fd, index, machine, run_page_size }
     }
 
-    /// Runs the guest until the machine ends. Call on the vCPU's own thread.
-    pub fn run(mut self) -> Option<Ending> {
-        if let Err(source) = signals::prepare_thread(&self.fd) {
-            return Some(Ending::Host { what: "preparing a vCPU thread's signals", errno: source.raw_os_error() });
+    /// Makes the calling thread the vCPU's own: from now on it can be kicked.
+    pub fn prepare_thread(&mut self) -> io::Result<()> {
+        if self.machine.injector.is_some() {
+            registers::keep_on_run_page(&mut self.fd);
         }
+        signals::prepare_thread(&self.fd)
+    }
+
+    /// Runs the guest until the machine ends; `None` if somebody else ended it. Call on the prepared thread.
+    pub fn run(mut self) -> Option<Ending> {
         while !self.machine.is_stopping() {
             if let ControlFlow::Break(ending) = self.step() {
                 return Some(ending);

@@ -27,6 +27,35 @@ pub enum AssembleError {
     /// The boot data.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A disk image.
+    #[error(transparent)]
+    Image(#[from] refault_devices::virtio::blk::image::ImageError),
+    /// A disk's engine.
+    #[error(transparent)]
+    Engine(#[from] refault_devices::virtio::blk::engine::EngineError),
+    /// Too many disks.
+    #[error("a machine can have at most {0} disks; leave some --disk out")]
+    TooManyDisks(usize),
+    /// Two devices at one address: a mistake in this program.
+    #[error(transparent)]
+    Bus(#[from] refault_devices::bus::BusError),
+    /// A word of the guest program that the guest could not read back.
+    #[error("the program's argument {0:?} is empty or contains white space, which the guest's command line cannot carry; change it")]
+    ProgramWord(String),
+    /// Number of processors.
+    #[error("{0} processors: a machine can have 1 to {max}", max = crate::doorbell::MAX_PROCESSORS)]
+    Processors(u8),
+    /// No way to take pages away.
+    #[error(transparent)]
+    Mechanism(#[from] crate::inject::mechanism::MechanismError),
+    /// The host refused something small.
+    #[error("the host refused {what}: {source}")]
+    Io {
+        /// What for.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
     /// A KVM call failed.
     #[error("{call} failed: {source}")]
     Kvm {
@@ -37,8 +66,20 @@ pub enum AssembleError {
     },
 }
 
+impl AssembleError {
+    /// Names the KVM call that failed.
+    pub fn kvm(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
+        move |source| Self::Kvm { call, source }
+    }
+
+    /// Names what the host refused.
+    pub fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
 fn kvm_error(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> AssembleError {
-    move |source| AssembleError::Kvm { call, source }
+    AssembleError::kvm(call)
 }
 
 /// The bare machine: KVM objects, RAM with the kernel loaded, vCPUs at their entry point.
@@ -58,6 +99,9 @@ pub struct Bare {
 
 /// Makes the VM with its interrupt controller and RAM.
 pub fn bare(config: &Config) -> Result<Bare, AssembleError> {
+    if config.cpus == 0 || config.cpus > crate::doorbell::MAX_PROCESSORS {
+        return Err(AssembleError::Processors(config.cpus));
+    }
     let kvm = open_kvm()?;
     let vm = kvm.create_vm().map_err(kvm_error("KVM_CREATE_VM"))?;
     vm.set_tss_address(KVM_TSS_ADDRESS).map_err(kvm_error("KVM_SET_TSS_ADDR"))?;
@@ -95,9 +139,9 @@ impl Bare {
     }
 
     /// Loads kernel and boot data and puts the first vCPU at the entry point.
-    pub fn load(&self, config: &Config, command_line: &str) -> Result<(), AssembleError> {
-        let kernel = boot::kernel::load(&self.ram, &config.kernel)?;
-        let data = BootData { command_line, image: config.image.as_deref(), kernel: &kernel.occupied };
+    pub fn load(&self, kernel: &[u8], image: Option<&[u8]>, command_line: &str) -> Result<(), AssembleError> {
+        let kernel = boot::kernel::load(&self.ram, kernel)?;
+        let data = BootData { command_line, image, kernel: &kernel.occupied };
         let start_info = boot::start_info::write(&self.ram, data)?;
         if let Some(first) = self.vcpus.first() {
             let reset = first.get_sregs().map_err(kvm_error("KVM_GET_SREGS"))?;

@@ -1,5 +1,7 @@
 //! How a machine ended.
 
+use std::fmt;
+
 /// The reason a machine stopped, as its vCPU or the VMM saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -53,6 +55,8 @@ pub enum Ending {
         /// Host virtual address.
         address: u64,
     },
+    /// A thread of the VMM panicked: a mistake in this program.
+    Panicked,
     /// A host call failed.
     Host {
         /// Which.
@@ -60,4 +64,42 @@ pub enum Ending {
         /// Its errno.
         errno: Option<i32>,
     },
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Guest { status } => write!(f, "the guest ended with status {status}"),
+            Ending::TripleFault { rip } => {
+                write!(f, "the guest triple-faulted at {rip:#x}: it could not even start its own fault handler")
+            }
+            Ending::Halted => write!(f, "the guest halted with nothing left that could wake it"),
+            Ending::Internal { suberror, rip, detail } => write!(
+                f,
+                "KVM could not go on with the guest at {rip:#x} (internal error {suberror}, details {detail:x?}); on a \
+                 host that interprets ring 0 this is an instruction the interpreter does not know"
+            ),
+            Ending::FailEntry { reason } => {
+                write!(f, "the processor refused the guest's state (hardware reason {reason:#x})")
+            }
+            Ending::SystemEvent { kind } => write!(f, "the guest asked for a shutdown or reset (event {kind})"),
+            Ending::Unexpected { reason, rip } => {
+                write!(f, "KVM returned exit {reason} at {rip:#x}, which this program does not know")
+            }
+            Ending::MemoryFault { gpa: Some(gpa), rip } => {
+                write!(f, "guest memory at {gpa:#x} could not be reached, though no rule took it away (at {rip:#x})")
+            }
+            Ending::MemoryFault { gpa: None, rip } => {
+                write!(f, "guest memory could not be reached, though no rule took it away (at {rip:#x})")
+            }
+            Ending::MemoryGone { address } => {
+                write!(f, "SIGBUS at host address {address:#x}, which no rule explains: the host may have lost memory")
+            }
+            Ending::Panicked => write!(f, "a thread of the monitor panicked; this is a bug in refault"),
+            Ending::Host { what, errno: Some(errno) } => {
+                write!(f, "{what} failed: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+            Ending::Host { what, errno: None } => write!(f, "{what} failed"),
+        }
+    }
 }

@@ -1,8 +1,7 @@
 //! What a machine tells the outside: the one channel type between its threads and tokio.
 
-use std::time::Duration;
-
 use super::ending::Ending;
+use super::outcome::GuestEvent;
 
 /// News from a machine.
 #[derive(Debug)]
@@ -11,13 +10,6 @@ pub enum VmEvent {
     Ended(Ending),
     /// The guest reports a text.
     Report(String),
-    /// The guest signals an event ([`refault_abi::doorbell::event`]).
-    Guest {
-        /// Which.
-        code: u32,
-        /// What belongs to it.
-        value: u32,
-        /// Since the machine was started.
-        at: Duration,
-    },
+    /// The guest signals an event.
+    Guest(GuestEvent),
 }

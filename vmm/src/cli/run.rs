@@ -1,0 +1,281 @@
+//! The verb `run`: one machine from the command line, or the demo.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::demo;
+use crate::exit_code::{self, ExitCode};
+use crate::guest_image;
+use crate::inject::mechanism::Wanted;
+use crate::inject::parse_rule;
+use crate::mkfs;
+use crate::vm::assemble::AssembleError;
+use crate::vm::config::{Console, DEFAULT_MEMORY, Disk};
+use crate::vm::{Config, End, Outcome, Vm};
+
+use super::terminal::RawMode;
+use super::{Failure, disk, report, size};
+
+const EXAMPLES: &str = "Examples:
+  refault run                                        the demo
+  refault run -- cat /hello.txt                      a program on a fresh demo disk
+  refault run --disk disk.img,readonly=on -- ls -l /
+  refault run --inject 'read page=1,7,last side=granter: reflect' --stats -- softread
+  refault run --kernel vmlinux --cmdline 'console=ttyS0' --timeout 30s
+
+Injection rules: [OPERATION] [key=value]... : ACTION
+  OPERATION  read, write, bread, bwrite, getdents, rdlink, slink, stat
+  keys       request, copy, page (numbers and `last`), attempt, side=granter|grantee, access=read|write
+  ACTION     reflect, reflect*N, reflect*forever
+
+Exit codes: 0-127 the guest's status, 130 interrupted, 160 usage, 161 kernel, 162 disk, 163 rule, 164 no KVM,
+165 no permission for KVM, 166 host or monitor failure, 167 no way to take pages away, 168 mkfs, 169 report not written,
+170 guest panic, 171 guest crash, 172 timeout, 173 demo without its result.";
+
+/// Run a guest; without arguments, the demo
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A disk image; may be given several times
+    #[arg(long, value_name = "PATH[,readonly=on][,serial=S][,engine=uring|threads]")]
+    disk: Vec<String>,
+    /// Processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    cpus: Option<u8>,
+    /// RAM [default: 64M]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    mem: Option<u64>,
+    /// An ELF kernel with a PVH note, instead of the built-in one
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// A boot image, instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line, in addition to the devices
+    #[arg(long, value_name = "STR")]
+    cmdline: Option<String>,
+    /// Take guest pages away, see below; may be given several times
+    #[arg(long, value_name = "RULE")]
+    inject: Vec<String>,
+    /// How pages are taken away
+    #[arg(long, value_enum, value_name = "WAY", default_value = "best")]
+    mechanism: MechanismName,
+    /// Recorded in reports, for schedules that are drawn at random
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// End the guest after this time, as in 30s [demo: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Give standard input to the guest's console
+    #[arg(short, long)]
+    interactive: bool,
+    /// With -i: pass characters on as they are typed
+    #[arg(short, long)]
+    tty: bool,
+    /// Print all figures to standard error at the end
+    #[arg(long)]
+    stats: bool,
+    /// Write all figures as JSON (refault.run/1, the demo refault.demo/1); `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The program to run in the guest, with its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+/// `--mechanism` as it is written.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum MechanismName {
+    /// The best one that works
+    #[default]
+    Best,
+    /// UFFDIO_POISON
+    Poison,
+    /// PROT_NONE
+    Protnone,
+}
+
+/// A time with a unit, or seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
+    };
+    parsed
+        .and_then(|d| if d.is_zero() { Err("no time at all".into()) } else { Ok(d) })
+        .map_err(|why| format!("{text:?} is not a time ({why}); write 30s, 2min, 500ms"))
+}
+
+/// Runs the guest, or the demo, and says the exit code.
+pub fn run(args: Args, started: Instant) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(ExitCode::Host, e))?;
+    let interrupted = ExitCode::Interrupted as u8;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|e| Failure::new(ExitCode::Host, e))?;
+        // Whichever comes first drops the other: machines are stopped, temporary files removed, the terminal restored.
+        tokio::select! {
+            done = verb(args, started) => done,
+            _ = tokio::signal::ctrl_c() => Ok(interrupted),
+            _ = terminate.recv() => Ok(interrupted),
+        }
+    })
+}
+
+async fn verb(args: Args, started: Instant) -> Result<u8, Failure> {
+    if args.is_demo() {
+        return demo::command(&demo::Request {
+            timeout: args.timeout,
+            stats: args.stats,
+            json: args.json.clone(),
+            seed: args.seed,
+            started,
+        })
+        .await;
+    }
+    one(args, started).await
+}
+
+impl Args {
+    /// Whether nothing was said about what to run.
+    fn is_demo(&self) -> bool {
+        self.kernel.is_none()
+            && self.initrd.is_none()
+            && self.cmdline.is_none()
+            && self.disk.is_empty()
+            && self.inject.is_empty()
+            && self.program.is_empty()
+    }
+}
+
+async fn one(args: Args, started: Instant) -> Result<u8, Failure> {
+    let (stats, json) = (args.stats, args.json.clone());
+    let json_on_stdout = json.as_deref() == Some(Path::new("-"));
+    let scratch = Scratch::default();
+    let (config, _terminal) = configure(args, started, json_on_stdout, &scratch)?;
+    let mut request = report::Request {
+        command_line: String::new(),
+        rules: config.rules.iter().map(ToString::to_string).collect(),
+        seed: config.seed,
+        cpus: config.cpus,
+        memory: config.memory,
+    };
+    let vm = Vm::start(config).map_err(failure)?;
+    request.command_line = vm.command_line().to_owned();
+    let outcome = vm.run().await;
+    finish(&request, &outcome, stats, json.as_deref())
+}
+
+fn finish(request: &report::Request, outcome: &Outcome, stats: bool, json: Option<&Path>) -> Result<u8, Failure> {
+    // The guest's last words come before ours.
+    let _ = io::stdout().flush();
+    if stats {
+        eprint!("{}", report::stats_text(&outcome.stats));
+    }
+    if let Some(file) = json {
+        report::write_json(file, &report::document(request, outcome))?;
+    }
+    if !matches!(outcome.end, End::Exited(_)) {
+        eprintln!("refault: {}", report::describe(&outcome.end).2);
+    }
+    Ok(exit_code::of_end(&outcome.end))
+}
+
+/// A directory for a disk nobody asked to keep.
+#[derive(Default)]
+struct Scratch(std::cell::OnceCell<tempfile::TempDir>);
+
+impl Scratch {
+    fn demo_disk(&self) -> Result<Disk, Failure> {
+        let dir = tempfile::tempdir().map_err(|e| Failure::new(ExitCode::Host, e))?;
+        let path = dir.path().join("demo.img");
+        mkfs::make_demo_image(&path, false).map_err(|e| Failure::new(ExitCode::Mkfs, e))?;
+        let _ = self.0.set(dir);
+        disk::parse(&path.display().to_string()).map_err(|e| Failure::new(ExitCode::Disk, e))
+    }
+}
+
+fn configure(
+    args: Args,
+    started: Instant,
+    json_on_stdout: bool,
+    scratch: &Scratch,
+) -> Result<(Config, Option<RawMode>), Failure> {
+    let rules = args.inject.iter().map(|r| parse_rule(r)).collect::<Result<Vec<_>, _>>();
+    let rules = rules.map_err(|e| Failure::new(ExitCode::Rule, e))?;
+    let disks = args.disk.iter().map(|d| disk::parse(d)).collect::<Result<Vec<_>, _>>();
+    let mut disks = disks.map_err(|e| Failure::new(ExitCode::Disk, e))?;
+    let (kernel, image): (Arc<[u8]>, Option<Arc<[u8]>>) = match &args.kernel {
+        Some(path) => (Arc::from(read(path, "kernel")?), None),
+        None => (Arc::from(guest_image::KERNEL), Some(Arc::from(guest_image::BOOT_IMAGE))),
+    };
+    if args.kernel.is_none() && disks.is_empty() {
+        disks.push(scratch.demo_disk()?);
+    }
+    let image = match &args.initrd {
+        Some(path) => Some(Arc::from(read(path, "boot image")?)),
+        None => image,
+    };
+    let terminal = match args.interactive && args.tty && io::stdin().is_terminal() {
+        true => RawMode::enter().map_err(|e| Failure::new(ExitCode::Host, e))?,
+        false => None,
+    };
+    let input = match args.interactive {
+        true => Some(io::stdin().as_fd().try_clone_to_owned().map_err(|e| Failure::new(ExitCode::Host, e))?),
+        false => None,
+    };
+    // With the document on standard output, the console goes to standard error.
+    let output: Box<dyn Write + Send> = match json_on_stdout {
+        true => Box::new(io::stderr()),
+        false => Box::new(io::stdout()),
+    };
+    let mechanism = match args.mechanism {
+        MechanismName::Best => Wanted::Best,
+        MechanismName::Poison => Wanted::Poison,
+        MechanismName::Protnone => Wanted::ProtNone,
+    };
+    let config = Config {
+        image,
+        command_line: args.cmdline.unwrap_or_default(),
+        program: args.program,
+        memory: args.mem.unwrap_or(DEFAULT_MEMORY),
+        cpus: args.cpus.unwrap_or(1),
+        disks,
+        rules,
+        mechanism,
+        seed: args.seed,
+        console: Console { output, input },
+        timeout: args.timeout,
+        started,
+        ..Config::new(kernel)
+    };
+    Ok((config, terminal))
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| {
+        Failure::new(ExitCode::Kernel, anyhow::anyhow!("the {what} {} cannot be read: {e}", path.display()))
+    })
+}
+
+/// The exit code that goes with a machine that could not be made.
+pub fn failure(error: AssembleError) -> Failure {
+    use crate::host::HostError;
+    let code = match &error {
+        AssembleError::Host(HostError::NoKvm) => ExitCode::NoKvm,
+        AssembleError::Host(HostError::NoPermission) => ExitCode::KvmPermission,
+        AssembleError::Kernel(_) | AssembleError::Boot(_) => ExitCode::Kernel,
+        AssembleError::Image(_) | AssembleError::Engine(_) | AssembleError::TooManyDisks(_) => ExitCode::Disk,
+        AssembleError::Mechanism(_) => ExitCode::Mechanism,
+        AssembleError::ProgramWord(_) | AssembleError::Processors(_) | AssembleError::Memory(_) => ExitCode::Usage,
+        _ => ExitCode::Host,
+    };
+    Failure::new(code, error)
+}

@@ -1,0 +1,52 @@
+//! The terminal while a guest reads from it.
+//!
+//! Characters are passed on as they are typed and not echoed (the guest does that). Ctrl-C keeps its meaning: it ends
+//! the machine. The guard restores the terminal on every way out that runs destructors, and every way out of the command
+//! does: signals end the machine by returning from its future, never by exiting the process.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Restores the terminal when dropped.
+#[derive(Debug)]
+pub struct RawMode {
+    terminal: OwnedFd,
+    before: libc::termios,
+}
+
+impl RawMode {
+    /// Switches standard input, if it is a terminal.
+    pub fn enter() -> io::Result<Option<Self>> {
+        let terminal = io::stdin().as_fd().try_clone_to_owned()?;
+        let mut before = MaybeUninit::<libc::termios>::zeroed();
+        // SAFETY: the descriptor is open and the structure is valid for writing.
+        if unsafe { libc::tcgetattr(terminal.as_raw_fd(), before.as_mut_ptr()) } != 0 {
+            let why = io::Error::last_os_error();
+            return if why.raw_os_error() == Some(libc::ENOTTY) { Ok(None) } else { Err(why) };
+        }
+        // SAFETY: zero-initialised and filled in by the successful call.
+        let before = unsafe { before.assume_init() };
+        let mut raw = before;
+        raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::IEXTEN);
+        raw.c_iflag &= !(libc::ICRNL | libc::INLCR | libc::IXON);
+        let guard = Self { terminal, before };
+        guard.set(&raw)?;
+        Ok(Some(guard))
+    }
+
+    fn set(&self, to: &libc::termios) -> io::Result<()> {
+        // SAFETY: the descriptor is open and `to` is a complete structure that came from tcgetattr.
+        match unsafe { libc::tcsetattr(self.terminal.as_raw_fd(), libc::TCSANOW, to) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // The terminal may be gone; then there is nothing to restore.
+        let _ = self.set(&self.before);
+    }
+}
