@@ -137,9 +137,13 @@ fn number(text: &str) -> Option<u64> {
     value.checked_mul(1 << shift)
 }
 
-/// The `index`-th virtio-mmio device on the command line.
+/// What a device's word begins with. QEMU puts these at the very end, behind the program's arguments.
+const DEVICE_KEY: &str = "virtio_mmio.device=";
+
+/// The `index`-th virtio-mmio device on the command line, wherever it stands.
 pub fn virtio_mmio(cmdline: &str, index: usize) -> Option<VirtioMmio> {
-    let value = words(cmdline).filter_map(|word| word.strip_prefix("virtio_mmio.device=")).nth(index)?;
+    let value =
+        cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix(DEVICE_KEY)).nth(index)?;
     let (size, place) = value.split_once('@')?;
     let mut parts = place.split(':');
     let base = number(parts.next()?)?;
@@ -156,9 +160,10 @@ pub fn doorbell(cmdline: &str) -> Option<u64> {
     number(base)
 }
 
-/// The program and its arguments: the words behind the first `--`.
+/// The program and its arguments: the words behind the first `--`, devices aside.
 pub fn program(cmdline: &str) -> impl Iterator<Item = &str> {
-    cmdline.split_ascii_whitespace().skip_while(|word| *word != "--").skip(1)
+    let behind = cmdline.split_ascii_whitespace().skip_while(|word| *word != "--").skip(1);
+    behind.filter(|word| !word.starts_with(DEVICE_KEY))
 }
 
 #[cfg(test)]
@@ -191,5 +196,12 @@ mod tests {
         assert_eq!(words.next(), Some("/hello.txt"));
         assert_eq!(words.next(), Some("--"));
         assert_eq!(program("a=b").next(), None);
+    }
+
+    #[test]
+    fn devices_behind_the_program() {
+        let line = "-- ls / virtio_mmio.device=512@0xfeb00e00:12";
+        assert_eq!(program(line).last(), Some("/"));
+        assert_eq!(virtio_mmio(line, 0).map(|device| device.irq), Some(12));
     }
 }

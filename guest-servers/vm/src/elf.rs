@@ -80,13 +80,14 @@ pub fn parse(file: &[u8]) -> Option<Program<'_>> {
         const LOAD: u32 = 1;
         if word(file, header)? == LOAD {
             let segment = segment(file, header)?;
+            if segment.bytes == 0 {
+                continue;
+            }
             let follows = segments.last().is_none_or(|last| last.end() <= segment.start());
             if !follows || segments.len() >= MAX_SEGMENTS {
                 return None;
             }
-            if segment.bytes > 0 {
-                segments.push(segment);
-            }
+            segments.push(segment);
         }
     }
     let executable = |segment: &Segment<'_>| {
