@@ -1,0 +1,70 @@
+//! `kselftest`: tests the kernel alone. It takes VM's place in a boot image and needs no other server.
+//!
+//! The one thing to hold in mind: this program is VM, so it must not wait for a process that waits for it. Other
+//! processes (agents) run one trap at a time as they are told; an agent of the lowest priority tells when
+//! nobody else can run any more. Ends the machine with the number of failed checks as its status.
+#![no_std]
+#![no_main]
+
+mod agent;
+mod bench;
+mod grants;
+mod memory;
+mod messages;
+mod runtime;
+mod trap;
+mod world;
+
+use core::fmt::Arguments;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use refault_abi::info::StartInfo;
+use refault_abi::kcall;
+use refault_abi::message::Status;
+
+use trap::kernel_call;
+
+static CHECKS: AtomicU32 = AtomicU32::new(0);
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a check and prints it when it fails.
+pub fn check(holds: bool, what: Arguments<'_>) {
+    CHECKS.fetch_add(1, Ordering::Relaxed);
+    if !holds {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+        diag!("kselftest: FAILED: {what}");
+    }
+}
+
+/// Checks that two values are equal.
+#[macro_export]
+macro_rules! same {
+    ($left:expr, $right:expr, $what:literal) => {{
+        let (left, right) = (&$left, &$right);
+        $crate::check(left == right, format_args!(concat!($what, ": {:?}, expected {:?}"), left, right));
+    }};
+}
+
+extern "C" fn start(_: *const StartInfo) -> ! {
+    let mut world = world::World::new();
+    messages::run(&mut world);
+    grants::run(&mut world);
+    memory::run(&mut world);
+    bench::run(&mut world);
+    let (checks, failures) = (CHECKS.load(Ordering::Relaxed), FAILURES.load(Ordering::Relaxed));
+    diag!("kselftest: {checks} checks, {failures} failures");
+    let (result, _) = kernel_call(kcall::SHUTDOWN, &Status { result: i64::from(failures.min(100)) });
+    panic!("SHUTDOWN came back with {result}");
+}
+
+core::arch::global_asm!(
+    ".section .text._start,\"ax\",@progbits",
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "and rsp, -16",
+    "call {start}",
+    "ud2",
+    ".text",
+    start = sym start,
+);
