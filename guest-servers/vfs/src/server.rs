@@ -168,7 +168,12 @@ impl<K: Kernel> Vfs<K> {
         let answer = self.call(&mount, Message::new(fs::READSUPER, &request)).await;
         let root = answer.and_then(|message| {
             let node: fs::Node = message.get();
-            Errno::check(node.result).map(|_| self.shelf.found(&mount, &node))
+            match Errno::check(node.result) {
+                Ok(_) => Ok(self.shelf.found(&mount, &node)),
+                // To whoever names a path, an argument of the mount's says nothing.
+                Err(Errno::EINVAL) => Err(Errno::ENODEV),
+                Err(error) => Err(error),
+            }
         });
         if let Root::Mounting(waiting) = self.root.replace(Root::Mounted(root)) {
             waiting.iter().for_each(|shot| shot.set(()));

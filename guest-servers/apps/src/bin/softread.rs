@@ -29,8 +29,13 @@ const MAPPED: &str = "/a.bin";
 /// The file that is read.
 const SOURCE: &str = "/b.bin";
 
-/// A file with which something went wrong.
-type Complaint = (&'static str, Errno);
+/// What went wrong, and has not been said yet.
+enum Complaint {
+    /// With this file.
+    File(&'static str, Errno),
+    /// This file is too small.
+    TooSmall(&'static str, u64, u64),
+}
 
 fn main(args: Args) -> i32 {
     // Where there is no monitor that listens, events go nowhere, which is no reason to stop.
@@ -48,8 +53,12 @@ fn main(args: Args) -> i32 {
     };
     match run(&arguments) {
         Ok(status) => status,
-        Err((path, error)) => {
+        Err(Complaint::File(path, error)) => {
             complain("softread", path, error);
+            FAILED
+        }
+        Err(Complaint::TooSmall(path, size, needed)) => {
+            eprintln!("softread: {path}: {size} bytes, but {needed} are needed");
             FAILED
         }
     }
@@ -74,12 +83,11 @@ fn run(arguments: &Arguments) -> Result<i32, Complaint> {
 
 /// Opens a file that has to be at least `bytes` long.
 fn open(path: &'static str, bytes: u64) -> Result<Descriptor, Complaint> {
-    let because = |error| (path, error);
+    let because = |error| Complaint::File(path, error);
     let descriptor = user::open(path, 0, 0).map_err(because)?;
     let size = user::fstat(descriptor).map_err(because)?.size;
     if size < bytes {
-        eprintln!("softread: {path}: {size} bytes, but {bytes} are needed");
-        return Err((path, Errno::EINVAL));
+        return Err(Complaint::TooSmall(path, size, bytes));
     }
     Ok(descriptor)
 }
@@ -91,8 +99,9 @@ fn observe(
     source: Descriptor,
     length: u64,
 ) -> Result<Observation, Complaint> {
-    let (of_mapped, of_source) = (|error| (MAPPED, error), |error| (SOURCE, error));
-    let start = i64::try_from(arguments.offset).map_err(|_| (SOURCE, Errno::EINVAL))?;
+    let of_mapped = |error| Complaint::File(MAPPED, error);
+    let of_source = |error| Complaint::File(SOURCE, error);
+    let start = i64::try_from(arguments.offset).map_err(|_| of_source(Errno::EINVAL))?;
     let start = user::lseek(source, start, SEEK_SET).map_err(of_source)?;
 
     let mut mapping = Mapping::of_file(mapped, length).map_err(of_mapped)?;

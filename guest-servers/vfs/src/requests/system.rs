@@ -32,7 +32,11 @@ impl<K: Kernel> Vfs<K> {
                 self.lost(target);
                 Ok(0)
             }
-            PM_SHUTDOWN => self.everything(fs::UNMOUNT).await,
+            PM_SHUTDOWN => match self.root().await {
+                Ok(_) => self.everything(fs::UNMOUNT).await,
+                // What was never mounted has nothing to be written back.
+                Err(_) => Ok(0),
+            },
             _ => Err(Errno::EBADREQUEST),
         };
         // Only a full table of undelivered messages or a dead manager can refuse it.
