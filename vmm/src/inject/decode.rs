@@ -97,9 +97,16 @@ pub fn operands(code: &[u8], regs: &kvm_regs, bases: SegmentBases) -> Option<Ope
         let memory = with_bit_offset(&instruction, memory, regs);
         // An operand that cannot be computed (a gather's vector of addresses) makes the whole not understood.
         let gva = memory.virtual_address(0, |register, _, _| value(register, regs, bases))?;
-        let size = u64::try_from(memory.memory_size().size()).ok()?.max(1);
-        all.push(Operand { gva, size, usage });
+        // The library gives a repeated string instruction's operands no size, because it knows no count.
+        let size = if instruction.is_string_instruction() {
+            instruction.memory_size()
+        } else {
+            memory.memory_size()
+        };
+        all.push(Operand { gva, size: u64::try_from(size.size()).ok()?.max(1), usage });
     }
+    // The order of the accesses: an instruction writes what it has read.
+    all.sort_by_key(|operand| operand.usage == Use::Write);
     let first = *all.first()?;
     let last = all.last().copied().filter(|_| all.len() > 1);
     Some(Operands { list: [Some(first), last], repeatable: repeatable(&instruction, info, &all, regs) })
@@ -116,7 +123,8 @@ fn usage(access: OpAccess) -> Option<Use> {
 
 /// BT and its kin with the bit's number in a register reach beyond their operand, by whole operands, both ways.
 fn with_bit_offset(instruction: &Instruction, memory: &UsedMemory, regs: &kvm_regs) -> UsedMemory {
-    let bit_test = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc);
+    let bit_test =
+        matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc);
     if !bit_test || instruction.op1_kind() != OpKind::Register {
         return *memory;
     }
@@ -145,7 +153,14 @@ fn repeatable(instruction: &Instruction, info: &InstructionInfo, all: &[Operand]
     let general_only = info.used_registers().iter().all(|used| {
         used.register().is_gpr() || !matches!(usage(used.access()), Some(Use::Write | Use::Update))
     });
-    if !integer || !general_only || instruction.is_privileged() {
+    // Far transfers change CS, which the library does not list everywhere.
+    let far = instruction.is_call_far_indirect()
+        || instruction.is_jmp_far_indirect()
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq
+        );
+    if !integer || !general_only || far || instruction.is_privileged() {
         return false;
     }
     let spans = || all.iter().map(|operand| (operand.usage, span(instruction, operand, regs)));
@@ -161,7 +176,8 @@ fn span(instruction: &Instruction, operand: &Operand, regs: &kvm_regs) -> (u64, 
     if !instruction.is_string_instruction() || !repeated {
         return (operand.gva, operand.size);
     }
-    let narrow = instruction.op_kinds().any(|kind| matches!(kind, OpKind::MemorySegESI | OpKind::MemoryESEDI));
+    let narrow =
+        instruction.op_kinds().any(|kind| matches!(kind, OpKind::MemorySegESI | OpKind::MemoryESEDI));
     let count = if narrow { regs.rcx & 0xffff_ffff } else { regs.rcx };
     let len = count.saturating_mul(operand.size);
     match regs.rflags & RFLAGS_DF {
