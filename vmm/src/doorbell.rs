@@ -98,7 +98,7 @@ impl Doorbell {
             reg::REPORT => self.report(value),
             reg::MAGIC | reg::VERSION | reg::FEATURES => Err(Refusal::ReadOnly),
             // Halves of the 64-bit registers.
-            reg::TRAP_RECORDS..=reg::PAGE_BACK | reg::EVENT => {
+            reg::TRAP_RECORDS..=reg::EVENT if offset.is_multiple_of(8) => {
                 self.lock().low_half = Some((offset, value));
                 Ok(())
             }

@@ -41,6 +41,11 @@ fn events_arrive_whole_or_in_halves() {
     .collect();
     assert_eq!(codes, [(event::CASE_BEGIN, 77), (event::READY, 0)]);
     assert_eq!(d.write(reg::EVENT + 4, &[0; 4]), Access::Refused(Refusal::NoRegister));
+    for register in [reg::TRAP_RECORDS, reg::SITE_PAGE, reg::COUNTERS, reg::REPORT_PAGE, reg::PAGE_BACK] {
+        assert_eq!(d.write(register, &0x4000_u32.to_le_bytes()), Access::Done);
+        assert_eq!(d.write(register + 4, &0_u32.to_le_bytes()), Access::Done);
+    }
+    assert_eq!(d.lock().counters_page, Some(0x4000));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The demo disk: a few real files, sized so that every kind of zone is used.
 
-use refault_abi::pattern::{FILE_A, FILE_B};
+use refault_abi::pattern::{self, FILE_A, FILE_B};
 
-use super::tree::Node;
+use super::tree::{Contents, Kind, Node};
 
 /// `/a.bin`, the file that `softread` maps: 200 KiB, beyond the 7 direct zones, within the single indirect block.
 const A_BYTES: u64 = 200 << 10;
@@ -43,4 +43,24 @@ pub fn demo_tree() -> Node {
             ),
         ],
     )
+}
+
+/// The contents of a regular file of the demo disk, by its path: what a program that reads it must get.
+#[must_use]
+pub fn demo_file(path: &str) -> Option<Vec<u8>> {
+    let root = demo_tree();
+    let node =
+        path.split('/').filter(|name| !name.is_empty()).try_fold(&root, |node, name| match &node.kind {
+            Kind::Directory(entries) => entries.iter().find(|entry| entry.name == name.as_bytes()),
+            Kind::File(..) | Kind::Link(_) => None,
+        })?;
+    match &node.kind {
+        Kind::File(Contents::Bytes(bytes), _) => Some(bytes.clone()),
+        Kind::File(Contents::Pattern(id), length) => {
+            let mut bytes = vec![0; usize::try_from(*length).ok()?];
+            pattern::fill(*id, 0, &mut bytes);
+            Some(bytes)
+        }
+        _ => None,
+    }
 }

@@ -15,7 +15,7 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-pub use demo::demo_tree;
+pub use demo::{demo_file, demo_tree};
 pub use error::MkfsError;
 pub use tree::{Contents, Kind, Node};
 

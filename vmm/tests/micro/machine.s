@@ -10,7 +10,6 @@ micro_machine:
 .set HIGH, 0xffffffff80000000
 .set DIRECT, 0xffff800000000000
 .set USER, 0x0000008000000000
-.set OFF, BASE
 
 .macro say char
     mov $0x3f8, %edx
@@ -57,7 +56,6 @@ long_mode:
 high_half:
     add %r15, %rsp
     say 'C'
-    movabs $(DIRECT + BASE), %rbx
     lea scratch(%rip), %rax
     sub %r15, %rax
     movabs $DIRECT, %rbx
@@ -190,30 +188,37 @@ high_half:
     jne fail
     call eoi
     say 'K'
-// ---------------------------------------------------------------- I/O APIC: edge on line 16, in HLT
+// ---------------------------------------------------------------- I/O APIC: the serial line's interrupt, in HLT
+    mov $0xff, %al                     // the legacy controller has the same lines: mask it
+    out %al, $0x21
+    out %al, $0xa1
     mov $0xfec00000, %ebx
-    movl $0x31, (%rbx)                 // redirection 16, high half: APIC 0
+    movl $0x19, (%rbx)                 // redirection 4, high half: APIC 0
     movl $0, 0x10(%rbx)
-    movl $0x30, (%rbx)
+    movl $0x18, (%rbx)
     movl $0x41, 0x10(%rbx)             // fixed, edge, vector 0x41
     say 'L'
     lea 7f(%rip), %rax
     mov %rax, resume(%rip)
+    call line_interrupt
     sti
     hlt
     jmp fail
 7:  cmpq $0x41, vector(%rip)
     jne fail
     call eoi
+    call line_quiet
     say 'M'
 // ---------------------------------------------------------------- the same in ring 3
     lea 8f(%rip), %rax
     mov %rax, resume(%rip)
+    call line_interrupt
     movabs $(USER + user_spin - user_code), %rbx
     jmp to_user
 8:  cmpq $0x41, vector(%rip)
     jne fail
     call eoi
+    call line_quiet
     say 'N'
     mov $0xf4, %edx
     mov $42, %eax
@@ -232,6 +237,22 @@ fail:
     mov $99, %eax
     out %eax, %dx
     hlt
+
+// Has the serial line interrupt because its transmitter is empty.
+line_interrupt:
+    mov $0x3f9, %edx
+    mov $2, %al
+    out %al, %dx
+    ret
+
+// Takes the interrupt back: reads its reason, and wants no more.
+line_quiet:
+    mov $0x3fa, %edx
+    in %dx, %al
+    mov $0x3f9, %edx
+    xor %eax, %eax
+    out %al, %dx
+    ret
 
 eoi:
     mov $0x80b, %ecx

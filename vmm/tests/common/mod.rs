@@ -1,0 +1,100 @@
+//! What tests with machines share: micro-guests, a runtime, and the loud skip.
+
+#![allow(dead_code)]
+
+use std::arch::global_asm;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use refault::micro;
+use refault::vm::config::Console;
+use refault::vm::console::Capture;
+use refault::vm::{Config, Outcome, Vm};
+
+global_asm!(include_str!("../micro/machine.s"), options(att_syntax, raw));
+global_asm!(include_str!("../micro/away.s"), options(att_syntax, raw));
+
+unsafe extern "C" {
+    static micro_machine: u8;
+    static micro_machine_end: u8;
+    static micro_away: u8;
+    static micro_away_end: u8;
+}
+
+/// Where micro-guests are loaded and entered.
+const LOAD: u32 = 0x10_0000;
+
+/// Everything a kernel needs from a machine, one letter each.
+pub fn machine_guest() -> Vec<u8> {
+    // SAFETY: both symbols delimit one contiguous read-only object of the assembly above.
+    let code = unsafe {
+        let start = &raw const micro_machine;
+        std::slice::from_raw_parts(start, (&raw const micro_machine_end).offset_from_unsigned(start))
+    };
+    micro::elf(code, LOAD, LOAD)
+}
+
+/// A guest whose pages go away.
+pub fn away_guest() -> Vec<u8> {
+    // SAFETY: as above.
+    let code = unsafe {
+        let start = &raw const micro_away;
+        std::slice::from_raw_parts(start, (&raw const micro_away_end).offset_from_unsigned(start))
+    };
+    micro::elf(code, LOAD, LOAD)
+}
+
+/// A guest that writes `status` to the exit port.
+pub fn exit_guest(status: u32) -> Vec<u8> {
+    let mut code = vec![0xb8]; // mov $status, %eax
+    code.extend_from_slice(&status.to_le_bytes());
+    code.extend_from_slice(&[0xba, 0xf4, 0, 0, 0, 0xef, 0xf4]); // mov $0xf4, %edx; out; hlt
+    micro::elf(&code, LOAD, LOAD)
+}
+
+/// A guest that never ends.
+pub fn endless_guest() -> Vec<u8> {
+    micro::elf(&[0xeb, 0xfe], LOAD, LOAD) // jmp .
+}
+
+/// A guest without a single descriptor table that executes UD2.
+pub fn crashing_guest() -> Vec<u8> {
+    micro::elf(&[0x0f, 0x0b], LOAD, LOAD)
+}
+
+/// Tests skipped so far in this binary.
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether machines can run here; says loudly, with the count so far, that `test` cannot if not.
+pub fn kvm_or_skip(test: &str) -> bool {
+    match refault::host::open_kvm() {
+        Ok(_) => true,
+        Err(why) => {
+            let count = SKIPPED.fetch_add(1, SeqCst) + 1;
+            eprintln!("\n*** SKIPPED ({count} so far): {test} needs a machine, and {why}\n");
+            false
+        }
+    }
+}
+
+/// A configuration for a micro-guest, and where its output goes.
+pub fn config(kernel: Vec<u8>) -> (Config, Capture) {
+    let capture = Capture::default();
+    let config = Config {
+        memory: 16 << 20,
+        console: Console { output: Box::new(capture.clone()), input: None },
+        timeout: Some(Duration::from_secs(60)),
+        ..Config::new(kernel)
+    };
+    (config, capture)
+}
+
+/// Runs a machine to its end.
+pub fn run(config: Config) -> Outcome {
+    runtime().block_on(Vm::start(config).unwrap().run())
+}
+
+/// A tokio runtime as the command has it.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
