@@ -89,7 +89,7 @@ pub fn run(world: &mut World) {
     let mut order = [0u64; 7];
     order[..4].copy_from_slice(&[
         Call::ReplyReceive as u64,
-        peers(client.endpoint, client.endpoint),
+        peers(client.endpoint, Endpoint::ANY),
         ROUNDS + 1,
         head(0x52),
     ]);

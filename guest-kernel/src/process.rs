@@ -144,6 +144,8 @@ pub struct Process {
     pub notify_kernel: u32,
     /// Permitted primitives, see [`Rights`].
     pub trap_mask: u32,
+    /// One bit per level whose processes would keep this one from running or share its turn.
+    pub rivals: u32,
     /// Notifications pending, one bit per sender's slot.
     pub notify: u64,
     /// Senders that may have an asynchronous entry for this process.
@@ -195,6 +197,7 @@ impl Process {
         ready_next: NIL,
         notify_kernel: 0,
         trap_mask: 0,
+        rivals: 0,
         notify: 0,
         async_pending: 0,
         send_mask: 0,
@@ -210,6 +213,11 @@ impl Process {
         next_endpoint: Endpoint::NONE,
         name: [0; 16],
     };
+
+    /// Levels up to and including `level`, as a mask for [`Process::rivals`].
+    pub const fn rivals_of(level: u8) -> u32 {
+        (2u32 << (level & 15)) - 1
+    }
 
     /// The name up to its first NUL; `?` when it is not UTF-8.
     pub fn name(&self) -> &str {

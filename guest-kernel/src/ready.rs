@@ -23,11 +23,6 @@ impl Ready {
     pub const EMPTY: Ready = Ready { levels: 0, head: [NIL; LEVELS], tail: [NIL; LEVELS], handoff: NIL };
 }
 
-/// Levels up to and including `level`, as a mask.
-const fn up_to(level: u8) -> u32 {
-    (2u32 << (level & 15)) - 1
-}
-
 impl Table {
     /// Makes a process that has just become runnable known to the scheduler.
     pub(crate) fn wake(&mut self, slot: usize) {
@@ -101,6 +96,14 @@ impl Table {
         Some(slot)
     }
 
+    /// Whether the process in `slot`, which is in the kernel, simply goes on: it can run, nobody was woken, and
+    /// nobody of its level or a higher one waits.
+    #[inline(always)]
+    pub fn goes_on(&self, slot: usize) -> bool {
+        let process = &self.procs[slot];
+        process.flags == 0 && self.ready.handoff == NIL && self.ready.levels & process.rivals == 0
+    }
+
     /// Chooses who runs after the process in `current` (if any) has left the kernel. `turn_over` says that its
     /// turn is over: it goes behind the others of its level. `None`: nobody can run.
     #[inline(always)]
@@ -108,13 +111,12 @@ impl Table {
         let woken = index_of(self.ready.handoff);
         match (current.filter(|slot| self.procs[*slot].flags == 0), woken) {
             (Some(current), None) if !turn_over => {
-                let level = self.procs[current].level;
-                if self.ready.levels & (up_to(level) >> 1) == 0 {
+                if self.ready.levels & (self.procs[current].rivals >> 1) == 0 {
                     return Some(current);
                 }
             }
             (None, Some(woken)) => {
-                if self.ready.levels & up_to(self.procs[woken].level) == 0 {
+                if self.ready.levels & self.procs[woken].rivals == 0 {
                     self.ready.handoff = NIL;
                     return Some(woken);
                 }
@@ -146,6 +148,6 @@ impl Table {
     /// Whether somebody of the same or a higher level waits for the process in `slot` to end its turn.
     #[inline(always)]
     pub fn has_rival(&self, slot: usize) -> bool {
-        self.ready.levels & up_to(self.procs[slot].level) != 0
+        self.ready.levels & self.procs[slot].rivals != 0
     }
 }

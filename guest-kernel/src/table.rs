@@ -83,6 +83,7 @@ impl Table {
             flags: rts::INHIBITED,
             endpoint,
             level,
+            rivals: Process::rivals_of(level),
             trap_mask: rights.traps,
             send_mask: rights.send,
             call_mask: rights.calls,

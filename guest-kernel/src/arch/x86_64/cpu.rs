@@ -122,6 +122,20 @@ pub fn load_entries() {
     unsafe { write_msr(msr::LSTAR, entry_syscall as *const () as u64) };
 }
 
+/// Offsets into the block that the entry code uses.
+pub mod offset {
+    use core::mem::offset_of;
+
+    use super::{Cpu, TaskState};
+
+    /// [`Cpu::current`].
+    pub const CURRENT: usize = offset_of!(Cpu, current);
+    /// [`Cpu::root`].
+    pub const ROOT: usize = offset_of!(Cpu, root);
+    /// The stack the processor switches to.
+    pub const RSP0: usize = offset_of!(Cpu, task) + offset_of!(TaskState, rsp);
+}
+
 impl Cpu {
     /// Prepares processor `number` and makes its block reachable through GS. Once per processor.
     pub fn start(number: usize) -> &'static Cpu {

@@ -17,7 +17,7 @@ use super::pages::{map_device, physical_of};
 
 /// A page shared with the monitor or with servers.
 #[repr(C, align(4096))]
-struct Shared<T>(UnsafeCell<T>);
+pub(super) struct Shared<T>(UnsafeCell<T>);
 
 // SAFETY: every access is volatile or atomic and word by word.
 unsafe impl<T> Sync for Shared<T> {}
@@ -49,7 +49,7 @@ static SITES: Shared<SitePage> = Shared(UnsafeCell::new(SitePage {
     sites: [NO_SITE; SITE_PROCESSORS],
 }));
 #[unsafe(link_section = ".bss.pages")]
-static COUNTERS: Shared<[u64; WORDS]> = Shared(UnsafeCell::new([0; WORDS]));
+pub(super) static COUNTERS: Shared<[u64; WORDS]> = Shared(UnsafeCell::new([0; WORDS]));
 #[unsafe(link_section = ".bss.pages")]
 static REPORT: Shared<[u8; 4096]> = Shared(UnsafeCell::new([0; 4096]));
 

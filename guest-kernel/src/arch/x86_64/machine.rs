@@ -19,6 +19,7 @@ use zerocopy::FromZeros;
 
 use super::apic::{Interrupts, Timer};
 use super::cpu::Cpu;
+use super::trap::without_lock;
 use super::{doorbell, registers};
 
 const FOUR_GIGABYTES: u64 = 4 << 30;
@@ -38,6 +39,8 @@ pub struct Machine {
     pub interrupts: Interrupts,
     /// Time.
     pub timer: Timer,
+    /// Release the big kernel lock while bytes move.
+    pub drop_lock: bool,
 }
 
 impl Tables for Machine {
@@ -57,9 +60,11 @@ impl Memory for Machine {
     }
 
     fn copy(&mut self, to: u64, from: u64, bytes: u64) -> Moved {
+        // Letting others in is the point of `copylock=dropped`: whatever they change, the caller checks again.
         // SAFETY: both ranges are RAM in the direct map or the kernel's own buffer (`transfer` sees to it), so
         // nothing Rust believes to own is overwritten; a page that has vanished ends the copy early.
-        let bytes = unsafe { copy_bytes(to, from, bytes) };
+        let action = || unsafe { copy_bytes(to, from, bytes) };
+        let bytes = if self.drop_lock { without_lock(action) } else { action() };
         Moved { bytes, fault: Cpu::this().take_copy_fault() }
     }
 

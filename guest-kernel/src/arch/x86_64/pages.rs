@@ -199,7 +199,7 @@ pub fn remove_low_mappings(no_execute: u64) {
     flush();
 }
 
-/// Builds VM's address space around its program, which stays where it is in the boot image, at `file`.
+/// Builds VM's address space around its program at `file` in the boot image; what VM does not write stays there.
 pub fn build_vm(
     program: &Program,
     file: u64,
@@ -218,15 +218,15 @@ pub fn build_vm(
             | if segment.executable { 0 } else { no_execute };
         let mut offset = 0;
         while offset < segment.memory_bytes {
-            let physical = if offset < segment.file_bytes {
-                let page = file + segment.offset + offset;
-                let used = segment.file_bytes - offset;
-                if used < PAGE && segment.memory_bytes > segment.file_bytes {
-                    clear(page + used, PAGE - used);
-                }
-                page
+            let left = segment.file_bytes.saturating_sub(offset).min(PAGE);
+            let in_image = file + segment.offset + offset;
+            // What is written needs pages of its own: the last one of a file also holds the next file's header.
+            let physical = if left > 0 && !segment.writable {
+                in_image
             } else {
-                pool_page().ok_or(PoolEmpty)?
+                let page = pool_page().ok_or(PoolEmpty)?;
+                copy_physical(in_image, page, left);
+                page
             };
             map_user(segment.address + offset, physical, flags)?;
             offset += PAGE;
@@ -262,11 +262,13 @@ pub fn replace_stub(physical: u64) {
     flush();
 }
 
-/// Clears physical memory of the boot image.
-fn clear(physical: u64, bytes: u64) {
-    let place = core::ptr::with_exposed_provenance_mut::<u8>((layout::DIRECT_MAP + physical) as usize);
-    // SAFETY: inside a page of the boot image that belongs to VM's data from now on; mapped by `map_direct`.
-    unsafe { core::ptr::write_bytes(place, 0, bytes as usize) }
+/// Copies from the boot image to a page of the pool.
+fn copy_physical(from: u64, to: u64, bytes: u64) {
+    let from = core::ptr::with_exposed_provenance::<u8>((layout::DIRECT_MAP + from) as usize);
+    let to = core::ptr::with_exposed_provenance_mut::<u8>((layout::KERNEL + to) as usize);
+    // SAFETY: `bytes` of the boot image, which is mapped by `map_direct`, and at most a page of the pool, which is
+    // mapped with the image and belongs to nobody else.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, bytes as usize) }
 }
 
 /// Makes the address space `root` (a page of RAM) usable: gives it the kernel's half. It may then be loaded.

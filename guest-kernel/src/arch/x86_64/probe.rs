@@ -47,14 +47,6 @@ impl Trap {
             Trap::Int3 => physical_of(&raw const stub_int3),
         }
     }
-
-    /// Name for the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Trap::Syscall => "syscall",
-            Trap::Int3 => "int3",
-        }
-    }
 }
 
 /// An interrupt gate to `handler`, callable from ring `ring`.

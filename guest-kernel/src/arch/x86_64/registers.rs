@@ -34,21 +34,19 @@ pub struct Cpuid {
     pub ebx: u32,
     /// Register.
     pub ecx: u32,
-    /// Register.
-    pub edx: u32,
 }
 
 /// CPUID.
 pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
-    let (eax, ebx, ecx, edx);
+    let (eax, ebx, ecx);
     // SAFETY: CPUID reads and writes only these registers; rbx is saved around it because the compiler owns it.
     unsafe {
         asm!("mov {saved:r}, rbx", "cpuid", "xchg {saved:r}, rbx", saved = out(reg) ebx,
-             inout("eax") leaf => eax, inout("ecx") subleaf => ecx, out("edx") edx,
+             inout("eax") leaf => eax, inout("ecx") subleaf => ecx, out("edx") _,
              options(nostack, preserves_flags));
     }
     let ebx: u64 = ebx;
-    Cpuid { eax, ebx: ebx as u32, ecx, edx }
+    Cpuid { eax, ebx: ebx as u32, ecx }
 }
 
 /// Reads a model-specific register that exists.

@@ -11,6 +11,7 @@ use refault_abi::doorbell::event;
 use refault_abi::info::{CMDLINE_MAX, Info, MAGIC};
 use refault_abi::kcall::{PhysRange, ProcCreate, privilege};
 use refault_abi::layout::{DIRECT_MAP, KERNEL_END, PAGE, STACK_TOP, pte};
+use refault_abi::options::CopyLock;
 use refault_kernel::frame::Frame;
 use refault_kernel::options::{KernelOptions, Trap as TrapOption};
 use refault_kernel::{elf, image, pvh};
@@ -110,6 +111,7 @@ extern "C" fn kernel_start(start_info: u32) -> ! {
         Err(word) => panic!("boot: bad option `{word}` on the command line"),
     };
     kernel.options = options;
+    kernel.machine.drop_lock = options.copylock == CopyLock::Dropped;
 
     let Some(interrupts) = Interrupts::start(no_execute) else { panic!("boot: no room to map the APICs") };
     kernel.machine.interrupts = interrupts;

@@ -27,13 +27,19 @@ use crate::system;
 #[unsafe(no_mangle)]
 pub static KERNEL_LOCK: AtomicU32 = AtomicU32::new(0);
 
-struct KernelCell(UnsafeCell<Kernel>);
+pub(super) struct KernelCell(UnsafeCell<Kernel>);
 // SAFETY: only whoever holds the big kernel lock takes a reference.
 unsafe impl Sync for KernelCell {}
 
-static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
+pub(super) static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
     table: Table::EMPTY,
-    machine: Machine { low_end: 0, high_end: 0, interrupts: Interrupts::NONE, timer: Timer::NONE },
+    machine: Machine {
+        low_end: 0,
+        high_end: 0,
+        interrupts: Interrupts::NONE,
+        timer: Timer::NONE,
+        drop_lock: false,
+    },
     options: KernelOptions::DEFAULT,
     copies: 0,
     lines: [Endpoint::NONE; LINES],
@@ -65,16 +71,28 @@ pub fn without_lock<T>(action: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The system-call trap.
+/// The system-call trap. What the entry code's fast path did not take comes here.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_trap(cpu: &'static Cpu) -> *mut Frame {
     // SAFETY: the entry code holds the lock.
     let kernel = unsafe { kernel() };
     let me = usize::from(cpu.current()) & (NR_PROCS - 1);
     doorbell::count(Counter::KernelTraps, 1);
+    if kernel.table.procs[me].frame.rax != Call::Kernel as u64 {
+        return message_trap(kernel, cpu, me);
+    }
+    system::call(kernel, me);
+    if kernel.table.goes_on(me) {
+        &raw mut kernel.table.procs[me].frame
+    } else {
+        leave_later(kernel, cpu, me)
+    }
+}
+
+#[inline(never)]
+fn message_trap(kernel: &mut Kernel, cpu: &Cpu, me: usize) -> *mut Frame {
     let mut turn_over = false;
     match Call::from_raw(kernel.table.procs[me].frame.rax) {
-        Some(Call::Kernel) => system::call(kernel, me),
         Some(call) => {
             turn_over = call == Call::Yield;
             kernel.table.primitive(&mut kernel.machine, me, call);
@@ -82,6 +100,11 @@ extern "C" fn kernel_trap(cpu: &'static Cpu) -> *mut Frame {
         None => kernel.table.procs[me].frame.set_result(i64::from(Errno::EBADCALL.code())),
     }
     leave(kernel, cpu, Some(me), turn_over)
+}
+
+#[inline(never)]
+fn leave_later(kernel: &mut Kernel, cpu: &Cpu, me: usize) -> *mut Frame {
+    leave(kernel, cpu, Some(me), false)
 }
 
 /// Chooses who runs next and prepares the processor for it.
