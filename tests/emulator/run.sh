@@ -31,7 +31,7 @@ guest() {
   local expected=$1 options=$2
   shift 3
   local status=0
-  timeout 120 qemu-system-x86_64 -M microvm,pit=off,pic=off,rtc=off,isa-serial=on -accel tcg -cpu max -m 128 \
+  timeout 120 qemu-system-x86_64 -M microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=on -accel tcg -cpu max -m 128 \
     -nodefaults -no-user-config -display none -serial stdio -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=4 \
     -global virtio-mmio.force-legacy=false -drive "id=d,file=$work/disk.img,format=raw,if=none,cache=unsafe" \
     -device virtio-blk-device,drive=d -kernel "$work/kernel.elf" -initrd "$work/boot.cpio" \
