@@ -49,18 +49,21 @@ pub fn make_machine(error: &LabError, place: Place) -> String {
     }
 }
 
-/// userfaultfd is not permitted.
-pub fn userfaultfd(place: Place) -> String {
-    let container = if place.container {
-        "; in a container, one of them plus `--device /dev/userfaultfd` or a seccomp profile that permits it"
-    } else {
-        ""
-    };
-    format!(
-        "any one of these: give access to the device (`sudo setfacl -m u:$USER:rw /dev/userfaultfd`); \
-         `sudo sysctl vm.unprivileged_userfaultfd=1`; give the program the capability \
-         (`sudo setcap cap_sys_ptrace+ep $(which refault)`) or run it as root{container}"
-    )
+/// userfaultfd cannot be had in any form. Only `restricted`, the failure of the form that needs no privileges, tells
+/// why: every kernel that has userfaultfd gives it to every user.
+pub fn userfaultfd(restricted: Option<i32>, place: Place) -> String {
+    const UNTIL_THEN: &str = "without it, guest pages are taken away by PROT_NONE";
+    match restricted {
+        Some(libc::EPERM | libc::EACCES) if place.container => format!(
+            "run the container with `--device /dev/userfaultfd`, or with a seccomp profile that permits `userfaultfd`; \
+             {UNTIL_THEN}"
+        ),
+        Some(libc::EPERM | libc::EACCES) => format!(
+            "something filters system calls (a service's SystemCallFilter, a security module): permit `userfaultfd` \
+             there, or give access to the device (`sudo setfacl -m u:$USER:rw /dev/userfaultfd`); {UNTIL_THEN}"
+        ),
+        _ => format!("a kernel with CONFIG_USERFAULTFD, Linux 6.6 or later for poison, has it; {UNTIL_THEN}"),
+    }
 }
 
 /// io_uring does not work.
@@ -103,12 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn userfaultfd_has_three_remedies() {
-        let text = userfaultfd(BARE);
-        for remedy in ["/dev/userfaultfd", "vm.unprivileged_userfaultfd=1", "cap_sys_ptrace"] {
-            assert!(text.contains(remedy), "{remedy}");
+    fn userfaultfd_is_advised_where_it_is_denied() {
+        let denied = Some(libc::EPERM);
+        assert!(userfaultfd(denied, BARE).contains("setfacl -m u:$USER:rw /dev/userfaultfd"));
+        assert!(userfaultfd(denied, CONTAINER).contains("seccomp"));
+        assert!(userfaultfd(denied, CONTAINER).contains("--device /dev/userfaultfd"));
+        assert!(userfaultfd(Some(libc::ENOSYS), BARE).contains("CONFIG_USERFAULTFD"));
+        for place in [BARE, CONTAINER, VM] {
+            // Neither makes a difference: the form that needs no privileges does not ask for them.
+            let text = userfaultfd(denied, place);
+            assert!(!text.contains("sysctl") && !text.contains("cap_sys_ptrace"), "{text}");
         }
-        assert!(userfaultfd(CONTAINER).contains("seccomp"));
     }
 
     #[test]

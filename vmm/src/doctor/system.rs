@@ -16,7 +16,7 @@ use super::host;
 const USERFAULTFD_DEVICE: &str = "/dev/userfaultfd";
 /// `_IO(0xaa, 0)` on that device.
 const NEW_USERFAULTFD: libc::c_ulong = 0xaa00;
-/// The form that any user may have: no faults taken inside the kernel are reported.
+/// The form that any user may have: no faults taken inside the kernel are reported. Poisoned pages report none.
 const USER_MODE_ONLY: libc::c_int = 1;
 
 /// Probe: ways of getting a userfaultfd.
@@ -44,12 +44,11 @@ fn userfaultfd_finding(ways: [Option<&io::Error>; 3], sysctl: &str) -> Finding {
         word(device),
         word(restricted)
     );
-    if call.is_none() || device.is_none() {
-        Finding::ok(detail)
-    } else if restricted.is_none() {
-        Finding::limited(detail).advise(advice::userfaultfd(Place::here()))
-    } else {
-        Finding::missing(detail).advise(advice::userfaultfd(Place::here()))
+    match restricted {
+        Some(why) if call.is_some() && device.is_some() => {
+            Finding::missing(detail).advise(advice::userfaultfd(why.raw_os_error(), Place::here()))
+        }
+        _ => Finding::ok(detail),
     }
 }
 
@@ -199,16 +198,16 @@ mod tests {
         let absent = io::Error::from_raw_os_error(libc::ENOENT);
         assert_eq!(userfaultfd_finding([Some(&denied), None, None], "0").state, State::Ok);
         assert_eq!(userfaultfd_finding([None, Some(&absent), None], "1").state, State::Ok);
-        let limited = userfaultfd_finding([Some(&denied), Some(&absent), None], "0");
-        assert_eq!(limited.state, State::Limited);
+        let restricted = userfaultfd_finding([Some(&denied), Some(&absent), None], "0");
+        assert_eq!((restricted.state, &restricted.advice), (State::Ok, &None));
         assert_eq!(
-            limited.detail,
+            restricted.detail,
             "system call: not permitted; /dev/userfaultfd: absent; restricted to user mode: yes; \
              vm.unprivileged_userfaultfd=0"
         );
         let none = userfaultfd_finding([Some(&denied); 3], "0");
         assert_eq!(none.state, State::Missing);
-        assert!(none.advice.is_some_and(|a| a.contains("sysctl")));
+        assert!(none.advice.is_some_and(|a| a.contains("/dev/userfaultfd")));
     }
 
     #[test]

@@ -2,6 +2,14 @@
 //!
 //! Numbers and layouts are those of `linux/userfaultfd.h`; each is pinned below. What this is not: a general
 //! binding. No page-fault message is ever read, because nothing is registered for delivering any.
+//!
+//! # Why the form that every user may have is enough
+//!
+//! Without privileges a userfaultfd can only be had with `UFFD_USER_MODE_ONLY`, which limits what faults it delivers:
+//! those that user code takes, not those that the kernel takes, and KVM touches guest memory in the kernel. But a
+//! poisoned page delivers nothing. The poison is a mark in the page table; whoever faults on it, the kernel and its
+//! get_user_pages included, is answered by the memory manager as for a page with a hardware error, before any
+//! userfaultfd is looked for. The descriptor serves to put the mark there, and for that its form does not matter.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,6 +21,8 @@ const FEATURE_POISON: u64 = 1 << 14;
 const REGISTER_MODE_WP: u64 = 1 << 1;
 /// Bit of UFFDIO_POISON in the set of calls that a registered range permits.
 const PERMITS_POISON: u64 = 1 << 8;
+/// Flag of the system call: deliver no faults that the kernel takes.
+const USER_MODE_ONLY: libc::c_int = 1;
 
 #[repr(C)]
 struct UffdioApi {
@@ -57,11 +67,11 @@ const _: () = assert!(IOC_POISON == iowr(0x08, size_of::<UffdioPoison>()));
 /// Why userfaultfd cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UffdError {
-    /// Not allowed.
+    /// Not allowed, not even the form that the kernel itself gives to every user.
     #[error(
-        "this user may not use userfaultfd for faults taken inside the kernel. Any one of these helps: give access to \
-         /dev/userfaultfd (for instance `sudo setfacl -m u:$USER:rw /dev/userfaultfd`); \
-         `sudo sysctl vm.unprivileged_userfaultfd=1`; run with CAP_SYS_PTRACE (or as root)"
+        "userfaultfd is forbidden here even in the form that needs no privileges, so something filters system calls \
+         (a container's seccomp profile, a service's SystemCallFilter, a security module). Permit `userfaultfd` there, \
+         or give access to /dev/userfaultfd"
     )]
     NotPermitted,
     /// The kernel lacks it.
@@ -91,6 +101,10 @@ impl Uffd {
             Ok(file) => file,
             Err(_) => from_syscall()?,
         };
+        Self::with(file)
+    }
+
+    fn with(file: File) -> Result<Self, UffdError> {
         let uffd = Self(file);
         let mut api = UffdioApi { api: UFFD_API, features: FEATURE_POISON, ioctls: 0 };
         uffd.call("UFFDIO_API", IOC_API, &mut api).map_err(|e| match e.raw_os_error() {
@@ -137,8 +151,15 @@ fn from_device() -> io::Result<File> {
 }
 
 fn from_syscall() -> Result<File, UffdError> {
+    match by_syscall(0) {
+        Err(UffdError::NotPermitted) => by_syscall(USER_MODE_ONLY),
+        done => done,
+    }
+}
+
+fn by_syscall(flags: libc::c_int) -> Result<File, UffdError> {
     // SAFETY: the call takes flags by value and returns a new descriptor.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK | flags) };
     owned(fd as i32).map_err(|source| match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => UffdError::NotPermitted,
         Some(libc::ENOSYS) => UffdError::Absent,
@@ -153,3 +174,7 @@ fn owned(fd: i32) -> io::Result<File> {
     // SAFETY: the kernel just returned this descriptor and nobody else owns it.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
+
+#[cfg(test)]
+#[path = "uffd_tests.rs"]
+mod tests;
