@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use refault_abi::pattern::{FILE_A, FILE_B, matching_prefix};
+use refault_abi::pattern::{FILE_A, matching_prefix};
 use refault_abi::{Errno, Result};
 
 /// Where in the mapping the buffer begins: odd, so that no page of the file meets one page of the buffer.
@@ -16,7 +16,8 @@ pub const BYTES: u64 = 65_536;
 pub const BYTES_MAX: u64 = 16 << 20;
 
 /// How it is called.
-pub const USAGE: &str = "usage: softread [--case second-stage|first-stage|both] [--bytes N] [--offset N]";
+pub const USAGE: &str =
+    "usage: softread [--case second-stage|first-stage|both] [--bytes N] [--offset N] [--same-file]";
 
 /// Which pages of the buffer are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +55,25 @@ pub struct Arguments {
     pub bytes: u64,
     /// Position in the source file.
     pub offset: u64,
+    /// The source is the mapped file itself, through the very descriptor it was mapped by.
+    pub same_file: bool,
 }
 
 impl Arguments {
     /// Reads the words after the program's name; the error is the word that is wrong, or "" if one is missing.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> core::result::Result<Arguments, &'a str> {
-        let mut arguments =
-            Arguments { cases: &[Case::SecondStage, Case::FirstStage], bytes: BYTES, offset: 0 };
+        let mut arguments = Arguments {
+            cases: &[Case::SecondStage, Case::FirstStage],
+            bytes: BYTES,
+            offset: 0,
+            same_file: false,
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
+            if word == "--same-file" {
+                arguments.same_file = true;
+                continue;
+            }
             if !matches!(word, "--case" | "--bytes" | "--offset") {
                 return Err(word);
             }
@@ -110,9 +121,10 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Looks at a mapping of file A from offset 0 into whose middle file B was read.
+    /// Looks at a mapping of file A from offset 0 into whose middle the file `source` was read.
     pub fn of(
         case: Case,
+        source: u32,
         asked: u64,
         got: Result<u64>,
         start: u64,
@@ -123,7 +135,7 @@ impl Observation {
         let (before, from_buffer) = mapping.split_at_checked(BUFFER_OFFSET).unwrap_or((mapping, &[]));
         let length = usize::try_from(asked).unwrap_or(usize::MAX).min(from_buffer.len());
         let (buffer, _) = from_buffer.split_at_checked(length).unwrap_or((from_buffer, &[]));
-        let moved = matching_prefix(FILE_B, start, buffer);
+        let moved = matching_prefix(source, start, buffer);
         let rest = from_buffer.get(moved..).unwrap_or_default();
         let rest_offset = (BUFFER_OFFSET + moved) as u64;
         let untouched = matching_prefix(FILE_A, 0, before) == before.len()

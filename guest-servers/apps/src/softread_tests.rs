@@ -2,7 +2,7 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use refault_abi::pattern::fill;
+use refault_abi::pattern::{FILE_B, fill};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn mapping(start: u64, moved: usize) -> Vec<u8> {
 }
 
 fn observe(got: Result<u64>, position: u64, mapping: &[u8]) -> Observation {
-    Observation::of(Case::SecondStage, ASKED, got, 7, position, mapping)
+    Observation::of(Case::SecondStage, FILE_B, ASKED, got, 7, position, mapping)
 }
 
 #[test]
@@ -64,7 +64,8 @@ fn arguments() {
     let default = Arguments::parse([]).unwrap();
     assert_eq!((default.cases.len(), default.bytes, default.offset), (2, 65_536, 0));
     let chosen = Arguments::parse(["--case", "first-stage", "--bytes", "1", "--offset", "513"]).unwrap();
-    assert_eq!(chosen, Arguments { cases: &[Case::FirstStage], bytes: 1, offset: 513 });
+    assert_eq!(chosen, Arguments { cases: &[Case::FirstStage], bytes: 1, offset: 513, same_file: false });
+    assert!(Arguments::parse(["--same-file", "--bytes", "7"]).unwrap().same_file);
     assert_eq!(Arguments::parse(["--bytes", "0"]), Err("0"));
     assert_eq!(Arguments::parse(["--bytes", "-1"]), Err("-1"));
     assert_eq!(Arguments::parse(["--case"]), Err(""));

@@ -13,6 +13,7 @@ use alloc::string::ToString;
 
 use refault_abi::doorbell::event;
 use refault_abi::layout::page_ceil;
+use refault_abi::pattern::{FILE_A, FILE_B};
 use refault_abi::vfs::{SEEK_CUR, SEEK_SET};
 use refault_apps::files::complain;
 use refault_apps::mapping::Mapping;
@@ -67,7 +68,14 @@ fn main(args: Args) -> i32 {
 fn run(arguments: &Arguments) -> Result<i32, Complaint> {
     let length = page_ceil(BUFFER_OFFSET as u64 + arguments.bytes);
     let mapped = open(MAPPED, length)?;
-    let source = open(SOURCE, arguments.offset.saturating_add(arguments.bytes))?;
+    let needed = arguments.offset.saturating_add(arguments.bytes);
+    let source = if arguments.same_file {
+        // Only to see that it is large enough.
+        open(MAPPED, needed)?;
+        mapped
+    } else {
+        open(SOURCE, needed)?
+    };
     let mut status = DONE;
     for case in arguments.cases {
         let seen = observe(*case, arguments, mapped, source, length)?;
@@ -121,5 +129,6 @@ fn observe(
     let _ = user::event(event::CASE_END, case.number());
 
     let position = user::lseek(source, 0, SEEK_CUR).map_err(of_source)?;
-    Ok(Observation::of(case, arguments.bytes, got, start, position, mapping.bytes()))
+    let file = if arguments.same_file { FILE_A } else { FILE_B };
+    Ok(Observation::of(case, file, arguments.bytes, got, start, position, mapping.bytes()))
 }
