@@ -11,10 +11,14 @@ use crate::vm::config::Disk;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskError {
     /// Nothing before the first comma.
-    #[error("--disk {0:?} names no image; write --disk PATH[,readonly=on][,serial=NAME][,engine=uring|threads]")]
+    #[error(
+        "--disk {0:?} names no image; write --disk PATH[,readonly=on][,serial=NAME][,engine=uring|threads]"
+    )]
     NoPath(String),
     /// A word that is no option.
-    #[error("--disk {disk:?}: {option:?} is no option; there are readonly=on|off, serial=NAME and engine=uring|threads|auto (a path cannot contain a comma)")]
+    #[error(
+        "--disk {disk:?}: {option:?} is no option; there are readonly=on|off, serial=NAME and engine=uring|threads|auto (a path cannot contain a comma)"
+    )]
     Unknown {
         /// The whole value.
         disk: String,
@@ -93,7 +97,9 @@ mod tests {
     fn mistakes_are_named() {
         assert!(matches!(parse(",readonly=on"), Err(DiskError::NoPath(_))));
         assert!(matches!(parse("x,ro"), Err(DiskError::Unknown { option, .. }) if option == "ro"));
-        assert!(matches!(parse("x,cache=on"), Err(DiskError::Unknown { option, .. }) if option == "cache=on"));
+        assert!(
+            matches!(parse("x,cache=on"), Err(DiskError::Unknown { option, .. }) if option == "cache=on")
+        );
         assert!(matches!(parse("x,readonly=yes"), Err(DiskError::BadValue { .. })));
         assert!(matches!(parse("x,engine=aio"), Err(DiskError::BadValue { .. })));
         assert!(matches!(parse("x,serial=aaaaaaaaaabbbbbbbbbbcc"), Err(DiskError::BadValue { .. })));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::exit_code::ExitCode;
-use crate::mkfs::{Options, make_image};
+use crate::mkfs::{Options, make_demo_image, make_image};
 
 use super::{Failure, report, size};
 
@@ -19,6 +19,9 @@ pub struct Args {
     /// Copy the contents of this directory into it
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Make the demo's disk instead, as `refault run` does
+    #[arg(long, conflicts_with_all = ["size", "from"])]
+    demo: bool,
     /// Replace an existing file
     #[arg(long)]
     force: bool,
@@ -29,10 +32,16 @@ pub struct Args {
 
 /// Makes the image and says what is in it.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let options = Options { size: args.size, from: args.from.clone(), force: args.force };
-    let made = make_image(&args.image, &options).map_err(|e| Failure::new(ExitCode::Mkfs, e))?;
+    let made = if args.demo {
+        make_demo_image(&args.image, args.force)
+    } else {
+        make_image(&args.image, &Options { size: args.size, from: args.from.clone(), force: args.force })
+    };
+    let made = made.map_err(|e| Failure::new(ExitCode::Mkfs, e))?;
     match &args.json {
-        Some(file) => report::write_json(file, &serde_json::json!({"schema": "refault.mkfs/1", "image": made}))?,
+        Some(file) => {
+            report::write_json(file, &serde_json::json!({"schema": "refault.mkfs/1", "image": made}))?
+        }
         None => println!(
             "{}: {} bytes, {} files ({} bytes), {} directories, {} links, {} bytes free",
             args.image.display(),

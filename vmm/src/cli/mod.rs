@@ -3,6 +3,7 @@
 //! What this is not: logic. Each verb turns its arguments into the input of a library function and prints the result.
 
 pub mod disk;
+pub mod export;
 pub mod mkfs;
 pub mod report;
 pub mod run;
@@ -35,6 +36,8 @@ enum Verb {
     Run(Box<run::Args>),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
+    /// Write the built-in guest into a directory, for other monitors
+    Export(export::Args),
     /// Find out what this host can do
     Doctor(doctor::command::Args),
 }
@@ -59,7 +62,9 @@ impl Failure {
 pub fn main() -> u8 {
     let started = std::time::Instant::now();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("REFAULT_LOG").unwrap_or_else(|_| "warn".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("REFAULT_LOG").unwrap_or_else(|_| "warn".into()),
+        )
         .with_writer(std::io::stderr)
         .init();
     let cli = match Cli::try_parse() {
@@ -73,6 +78,7 @@ pub fn main() -> u8 {
     let done = match cli.verb.unwrap_or_else(|| Verb::Run(Box::default())) {
         Verb::Run(args) => run::run(*args, started),
         Verb::Mkfs(args) => mkfs::run(&args),
+        Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)
             .map(|verdict| verdict.exit_code())
             .map_err(|e| Failure::new(ExitCode::Output, e)),

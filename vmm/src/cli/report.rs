@@ -63,7 +63,10 @@ pub fn describe(end: &End) -> (&'static str, Option<u32>, String) {
         End::TimedOut(time) => (
             "timeout",
             None,
-            format!("the guest had not ended after {}; allow more with --timeout", humantime::format_duration(*time)),
+            format!(
+                "the guest had not ended after {}; allow more with --timeout",
+                humantime::format_duration(*time)
+            ),
         ),
         End::Crashed(ending) => ("crashed", None, ending.to_string()),
         End::Failed(ending) => ("failed", None, ending.to_string()),
@@ -82,7 +85,10 @@ pub fn write_json(file: &Path, document: &impl Serialize) -> Result<(), Failure>
         false => File::create(file).and_then(|f| write(Box::new(io::BufWriter::new(f)))),
     };
     done.map_err(|e| {
-        Failure::new(ExitCode::Output, anyhow::anyhow!("the report {} could not be written: {e}", file.display()))
+        Failure::new(
+            ExitCode::Output,
+            anyhow::anyhow!("the report {} could not be written: {e}", file.display()),
+        )
     })
 }
 

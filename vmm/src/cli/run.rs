@@ -173,7 +173,12 @@ async fn one(args: Args, started: Instant) -> Result<u8, Failure> {
     finish(&request, &outcome, stats, json.as_deref())
 }
 
-fn finish(request: &report::Request, outcome: &Outcome, stats: bool, json: Option<&Path>) -> Result<u8, Failure> {
+fn finish(
+    request: &report::Request,
+    outcome: &Outcome,
+    stats: bool,
+    json: Option<&Path>,
+) -> Result<u8, Failure> {
     // The guest's last words come before ours.
     let _ = io::stdout().flush();
     if stats {
@@ -274,7 +279,9 @@ pub fn failure(error: AssembleError) -> Failure {
         AssembleError::Kernel(_) | AssembleError::Boot(_) => ExitCode::Kernel,
         AssembleError::Image(_) | AssembleError::Engine(_) | AssembleError::TooManyDisks(_) => ExitCode::Disk,
         AssembleError::Mechanism(_) => ExitCode::Mechanism,
-        AssembleError::ProgramWord(_) | AssembleError::Processors(_) | AssembleError::Memory(_) => ExitCode::Usage,
+        AssembleError::ProgramWord(_) | AssembleError::Processors(_) | AssembleError::Memory(_) => {
+            ExitCode::Usage
+        }
         _ => ExitCode::Host,
     };
     Failure::new(code, error)
