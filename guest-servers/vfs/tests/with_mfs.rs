@@ -29,6 +29,9 @@ const MEMORY: usize = 64 << 12;
 const BUFFER: u64 = 4096 + 123;
 const BYTES: u64 = 65_536;
 
+/// A grant in force: over what, VFS's own bytes if it is over those, and the mark.
+type Entry = (UserMemory, Option<Vec<u8>>, Option<Fault>);
+
 /// What is between the two servers.
 #[derive(Default)]
 struct Machine {
@@ -37,7 +40,7 @@ struct Machine {
     /// Touches of pages so far, and those at which the page goes away first.
     site: u64,
     inject: BTreeSet<u64>,
-    grants: BTreeMap<i64, (UserMemory, Option<Vec<u8>>, Option<Fault>)>,
+    grants: BTreeMap<i64, Entry>,
     last_grant: i64,
     outbox: VecDeque<(Endpoint, Message)>,
     answers: VecDeque<Message>,
