@@ -27,6 +27,8 @@ pub struct KernelOptions {
     pub copylock: CopyLock,
     /// `trap=int3` keeps the kernel from using SYSCALL.
     pub trap: Trap,
+    /// `measure=on`: announce every system-call trap to the monitor, which then counts instructions.
+    pub measure: bool,
     /// `lapic_hz=`: frequency of the local APIC's timer, where it cannot be known otherwise.
     pub lapic_hz: Option<u64>,
     /// The doorbell's address.
@@ -59,6 +61,7 @@ impl KernelOptions {
         mark: Mark::Atomic,
         copylock: CopyLock::Held,
         trap: Trap::Probe,
+        measure: false,
         lapic_hz: None,
         doorbell: None,
     };
@@ -85,6 +88,7 @@ impl KernelOptions {
                     doorbell_seen = true;
                     options.doorbell = refault_abi::options::doorbell(word);
                 }
+                b'm' if word == "measure=on" => options.measure = true,
                 b'm' if word.starts_with("mark=") => {
                     mark = Some(Options::parse(word).map_err(|_| word)?.mark);
                 }
@@ -115,9 +119,10 @@ mod tests {
 
     #[test]
     fn own_words() {
-        let line = "console=ttyS0 trap=int3  lapic_hz=25000000 refault.doorbell=4K@0xd0100000 copylock=dropped -- mark=bad";
+        let line = "console=ttyS0 trap=int3  lapic_hz=25000000 measure=on refault.doorbell=4K@0xd0100000 copylock=dropped -- mark=bad";
         let options = KernelOptions::parse(line).unwrap();
         assert_eq!(options.trap, Trap::Int3);
+        assert!(options.measure);
         assert_eq!(options.lapic_hz, Some(25_000_000));
         assert_eq!(options.doorbell, Some(0xd010_0000));
         assert_eq!(options.copylock, CopyLock::Dropped);

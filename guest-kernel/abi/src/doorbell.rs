@@ -11,6 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of the window.
 pub const SIZE: u64 = 4096;
+/// I/O port that a kernel booted with `measure=on` writes as its first act at every system-call trap, so that the
+/// monitor can step through the rest of the entry and count. The value means nothing.
+pub const ENTRY_PORT: u16 = 0xe0;
 /// Value of [`reg::MAGIC`]: "RFLT".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"RFLT");
 /// Value of [`reg::VERSION`].
@@ -72,6 +75,37 @@ pub mod event {
     pub const READY: u32 = 5;
     /// The kernel panicked; the text is on the console.
     pub const PANIC: u32 = 6;
+    /// From the kernel entry after this one on, count what ring 0 retires; value: the number of the measurement.
+    pub const MEASURE_BEGIN: u32 = 7;
+    /// The measurement ends with the instruction before this write.
+    pub const MEASURE_END: u32 = 8;
+}
+
+/// What can be measured between [`event::MEASURE_BEGIN`] and [`event::MEASURE_END`]: the events' value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Measured {
+    /// Nothing: the cost of measuring, part of all others.
+    Empty = 0,
+    /// The kernel call NULL.
+    NullCall = 1,
+    /// SENDREC to a server that answers at once: there and back.
+    RoundTrip = 2,
+    /// SAFECOPYFROM of 4096 bytes, both sides page aligned and present.
+    SafeCopy = 3,
+    /// read() of 4096 bytes of a file that the file system has in its cache: everybody's kernel entries.
+    Read = 4,
+}
+
+impl Measured {
+    /// All of them with the names used in reports.
+    pub const ALL: [(Measured, &str); 5] = [
+        (Measured::Empty, "measuring itself"),
+        (Measured::NullCall, "null kernel call"),
+        (Measured::RoundTrip, "SENDREC round trip"),
+        (Measured::SafeCopy, "safecopy of 4096 bytes"),
+        (Measured::Read, "read of 4096 cached bytes"),
+    ];
 }
 
 /// What the monitor says about a reflected trap; one per processor, 64 bytes.

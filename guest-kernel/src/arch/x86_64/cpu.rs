@@ -4,8 +4,11 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use refault_abi::doorbell::ENTRY_PORT;
+use refault_abi::layout::{DIRECT_MAP, KERNEL};
 use refault_kernel::frame::{FRAME_BYTES, Frame};
 use refault_kernel::process::NIL;
 
@@ -102,7 +105,11 @@ unsafe extern "C" {
     static boot_gdt: [u64; 8];
     static interrupt_table: [u64; 512];
     fn entry_syscall();
+    fn entry_syscall_measured();
+    fn entry_trap_measured();
 }
+
+const _: () = assert!(ENTRY_PORT == 0xe0, "entry.s has this number too");
 
 /// Loads an interrupt table of `bytes` bytes at `address`.
 ///
@@ -120,6 +127,20 @@ pub fn load_entries() {
     unsafe { load_interrupt_table(&raw const interrupt_table as u64, 4096) };
     // SAFETY: entry_syscall is the kernel's entry for SYSCALL.
     unsafe { write_msr(msr::LSTAR, entry_syscall as *const () as u64) };
+}
+
+/// Has every system-call trap announced at [`ENTRY_PORT`] before anything else. Before the first process runs.
+pub fn announce_traps() {
+    /// Vector of INT3.
+    const TRAP: u64 = 3;
+    let handler = entry_trap_measured as *const () as u64;
+    let gate = DIRECT_MAP + (&raw const interrupt_table as u64 - KERNEL) + TRAP * 16;
+    // A gate's lowest word is the handler's low half; the rest is the same for all of the kernel's text.
+    let low = ptr::with_exposed_provenance_mut::<u16>(gate as usize);
+    // SAFETY: the direct map maps the whole kernel image writable, and no trap can happen yet.
+    unsafe { low.write_volatile(handler as u16) };
+    // SAFETY: the entry goes on to entry_syscall.
+    unsafe { write_msr(msr::LSTAR, entry_syscall_measured as *const () as u64) };
 }
 
 /// Offsets into the block that the entry code uses.

@@ -138,6 +138,17 @@
     iretq
 .endm
 
+# The same two traps while instructions are counted (`measure=on`): the monitor steps from the port write on.
+.set ENTRY_PORT, 0xe0
+.globl entry_syscall_measured
+entry_syscall_measured:
+    out ENTRY_PORT, al
+    jmp entry_syscall
+.globl entry_trap_measured
+entry_trap_measured:
+    out ENTRY_PORT, al
+    jmp entry_trap
+
 # The trap by SYSCALL: the processor saved rip in rcx and rflags in r11, and nothing else.
 .globl entry_syscall
 entry_syscall:

@@ -158,6 +158,9 @@ extern "C" fn kernel_start(start_info: u32) -> ! {
     shared.stub = trap.page();
     pages::replace_stub(shared.stub);
     info.stub = shared.stub;
+    if options.measure {
+        super::cpu::announce_traps();
+    }
     info.vm_pages = pages::pool_used();
 
     let mut request = ProcCreate::new_zeroed();
