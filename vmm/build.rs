@@ -20,12 +20,8 @@ const PROFILE: &str = "guest";
 
 /// No red zone, because the kernel's interrupts use the same stack; no SSE, because neither kernel nor servers save
 /// its registers, and a host that interprets ring 0 does not know it; nothing to relocate at boot.
-const FLAGS: [&str; 4] = [
-    "-Crelocation-model=static",
-    "-Cno-redzone=yes",
-    "-Ctarget-feature=-sse,-sse2",
-    "-Cpanic=abort",
-];
+const FLAGS: [&str; 4] =
+    ["-Crelocation-model=static", "-Cno-redzone=yes", "-Ctarget-feature=-sse,-sse2", "-Cpanic=abort"];
 /// The kernel lives in the top two gigabytes.
 const KERNEL_FLAGS: [&str; 1] = ["-Ccode-model=kernel"];
 
@@ -42,7 +38,8 @@ const SERVERS: [(&str, &str); 7] = [
 const PROGRAMS: (&str, [&str; 6]) = ("refault-apps", ["softread", "cat", "ls", "sum", "cp", "echo"]);
 
 /// What the guest is made of, relative to the workspace.
-const SOURCES: [&str; 5] = ["guest-kernel", "guest-servers", "Cargo.toml", "Cargo.lock", "vmm/src/boot_image.rs"];
+const SOURCES: [&str; 5] =
+    ["guest-kernel", "guest-servers", "Cargo.toml", "Cargo.lock", "vmm/src/boot_image.rs"];
 
 fn main() {
     let manifest = path_from("CARGO_MANIFEST_DIR");
@@ -73,7 +70,13 @@ fn main() {
 }
 
 /// Builds `programs` of `packages` and says where they are.
-fn build(workspace: &Path, target_dir: &Path, packages: &[&str], programs: &[&str], extra: &[&str]) -> PathBuf {
+fn build(
+    workspace: &Path,
+    target_dir: &Path,
+    packages: &[&str],
+    programs: &[&str],
+    extra: &[&str],
+) -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     command.current_dir(workspace).arg("build").args(["--profile", PROFILE, "--target", TARGET]);

@@ -47,7 +47,8 @@ mod tests {
     use super::*;
 
     fn sample() -> Vec<u8> {
-        let files = [("vm".to_owned(), vec![1; 5000]), ("bin/cat".to_owned(), vec![2; 3]), ("x".to_owned(), vec![])];
+        let files =
+            [("vm".to_owned(), vec![1; 5000]), ("bin/cat".to_owned(), vec![2; 3]), ("x".to_owned(), vec![])];
         pack(&files).unwrap()
     }
 

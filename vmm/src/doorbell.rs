@@ -75,7 +75,11 @@ impl Doorbell {
         if self.ram.device_view().read_slice(&mut bytes, GuestAddress(page)).is_err() {
             return Vec::new();
         }
-        bytes.chunks_exact(8).take(WORDS).filter_map(|w| Some(u64::from_le_bytes(w.try_into().ok()?))).collect()
+        bytes
+            .chunks_exact(8)
+            .take(WORDS)
+            .filter_map(|w| Some(u64::from_le_bytes(w.try_into().ok()?)))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -179,7 +183,8 @@ impl Doorbell {
     fn report(&self, len: u32) -> Result<(), Refusal> {
         let page = self.lock().report_page.ok_or(Refusal::Forbidden)?;
         let mut bytes = [0; PAGE_SIZE as usize];
-        let text = usize::try_from(len).ok().and_then(|len| bytes.get_mut(..len)).ok_or(Refusal::Forbidden)?;
+        let text =
+            usize::try_from(len).ok().and_then(|len| bytes.get_mut(..len)).ok_or(Refusal::Forbidden)?;
         self.ram.device_view().read_slice(text, GuestAddress(page)).map_err(|_| Refusal::Forbidden)?;
         {
             let mut state = self.lock();

@@ -30,10 +30,14 @@ pub const MIN_RAM: u64 = 2 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The size is not a whole number of pages or too small.
-    #[error("guest memory of {0} bytes: it has to be a multiple of 4096 and at least {MIN_RAM} bytes; give --mem a size like 64M")]
+    #[error(
+        "guest memory of {0} bytes: it has to be a multiple of 4096 and at least {MIN_RAM} bytes; give --mem a size like 64M"
+    )]
     BadSize(u64),
     /// The host refused the memory file.
-    #[error("the host refused a memory file of {size} bytes for the guest: {source}; give --mem a smaller size")]
+    #[error(
+        "the host refused a memory file of {size} bytes for the guest: {source}; give --mem a smaller size"
+    )]
     Create {
         /// Bytes asked for.
         size: u64,
@@ -91,11 +95,7 @@ impl GuestRam {
             // SAFETY: the range is exactly one mapping that `vcpu_view` owns and keeps alive; the
             // advice changes no contents.
             let refused = unsafe {
-                libc::madvise(
-                    piece.vcpu_hva as *mut libc::c_void,
-                    piece.len as usize,
-                    libc::MADV_NOHUGEPAGE,
-                )
+                libc::madvise(piece.vcpu_hva as *mut libc::c_void, piece.len as usize, libc::MADV_NOHUGEPAGE)
             };
             if refused != 0 {
                 // EINVAL: a host built without huge pages, where there is nothing to switch off.

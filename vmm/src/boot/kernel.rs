@@ -19,7 +19,9 @@ use crate::memory::GuestRam;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// Not an ELF file at all.
-    #[error("it is not an ELF file (it starts with {0:02x?}); a kernel for this VMM is an uncompressed x86-64 ELF with a PVH note, as `vmlinux` is")]
+    #[error(
+        "it is not an ELF file (it starts with {0:02x?}); a kernel for this VMM is an uncompressed x86-64 ELF with a PVH note, as `vmlinux` is"
+    )]
     NotElf(Vec<u8>),
     /// An ELF file of another machine, class or byte order.
     #[error("it is an ELF file, but not a 64-bit little-endian x86-64 executable")]
@@ -28,7 +30,9 @@ pub enum KernelError {
     #[error("its program header {0} lies outside the file or is damaged; the file is probably truncated")]
     Truncated(usize),
     /// A segment has no place in RAM.
-    #[error("its segment at physical {start:#x}..{end:#x} does not fit the guest's RAM, which ends at {ram_end:#x} and whose first MiB is kept for boot data; give --mem a larger size")]
+    #[error(
+        "its segment at physical {start:#x}..{end:#x} does not fit the guest's RAM, which ends at {ram_end:#x} and whose first MiB is kept for boot data; give --mem a larger size"
+    )]
     DoesNotFit {
         /// First byte.
         start: u64,
@@ -41,7 +45,9 @@ pub enum KernelError {
     #[error("it has no loadable segment")]
     Empty,
     /// No PVH entry point.
-    #[error("it has no PVH entry note (Xen note of type 18, XEN_ELFNOTE_PHYS32_ENTRY); for Linux, build with CONFIG_PVH=y")]
+    #[error(
+        "it has no PVH entry note (Xen note of type 18, XEN_ELFNOTE_PHYS32_ENTRY); for Linux, build with CONFIG_PVH=y"
+    )]
     NoPvhNote,
     /// The entry point is not inside what was loaded.
     #[error("its PVH entry point {0:#x} is not inside any of its segments")]

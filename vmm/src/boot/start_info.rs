@@ -35,7 +35,9 @@ pub enum BootError {
     #[error("the kernel command line contains a NUL byte at {0}; remove it")]
     CommandLineNul(usize),
     /// No place for the boot image.
-    #[error("the boot image of {size} bytes does not fit beside the kernel in {ram} bytes of RAM; give --mem a larger size")]
+    #[error(
+        "the boot image of {size} bytes does not fit beside the kernel in {ram} bytes of RAM; give --mem a larger size"
+    )]
     ImageDoesNotFit {
         /// Its size.
         size: usize,
@@ -98,11 +100,7 @@ fn write_command_line(ram: &GuestRam, line: &str) -> Result<(), BootError> {
 }
 
 /// Puts the image at the top of low RAM, on a page boundary, clear of the kernel.
-fn place_image(
-    ram: &GuestRam,
-    image: &[u8],
-    kernel: &[Range<u64>],
-) -> Result<hvm_modlist_entry, BootError> {
+fn place_image(ram: &GuestRam, image: &[u8], kernel: &[Range<u64>]) -> Result<hvm_modlist_entry, BootError> {
     let does_not_fit = || BootError::ImageDoesNotFit { size: image.len(), ram: ram.low_end() };
     let size = image.len() as u64;
     let start = ram.low_end().checked_sub(size).ok_or_else(does_not_fit)? & !(PAGE_SIZE - 1);
@@ -110,19 +108,15 @@ fn place_image(
     if start < ONE_MIB || kernel.iter().any(|k| k.start < end && start < k.end) {
         return Err(does_not_fit());
     }
-    ram.device_view()
-        .write_slice(image, GuestAddress(start))
-        .map_err(|e| BootError::Write(e.to_string()))?;
+    ram.device_view().write_slice(image, GuestAddress(start)).map_err(|e| BootError::Write(e.to_string()))?;
     Ok(hvm_modlist_entry { paddr: start, size, ..Default::default() })
 }
 
 /// The memory map in the form of the PC's E820: RAM, the legacy hole, RAM.
 pub fn memory_map(ram_size: u64) -> Vec<hvm_memmap_table_entry> {
     let entry = |addr, size, type_| hvm_memmap_table_entry { addr, size, type_, reserved: 0 };
-    let mut map = vec![
-        entry(0, LOW_RAM_END, TYPE_RAM),
-        entry(LOW_RAM_END, ONE_MIB - LOW_RAM_END, TYPE_RESERVED),
-    ];
+    let mut map =
+        vec![entry(0, LOW_RAM_END, TYPE_RAM), entry(LOW_RAM_END, ONE_MIB - LOW_RAM_END, TYPE_RESERVED)];
     for (gpa, len) in ram_ranges(ram_size) {
         let start = gpa.max(ONE_MIB);
         if gpa + len > start {

@@ -102,5 +102,4 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 #[cfg(test)]
-#[path = "../cli_tests.rs"]
 mod tests;

@@ -198,7 +198,13 @@ async fn one(
     let outcome: Outcome = vm.run().await;
     let (_, _, end) = report::describe(&outcome.end);
     let image = ImageCheck::of(disk, original);
-    Ok(Run { row: Row::of(policy, FS, source, &outcome), end, image, stats: outcome.stats, console: capture.text() })
+    Ok(Run {
+        row: Row::of(policy, FS, source, &outcome),
+        end,
+        image,
+        stats: outcome.stats,
+        console: capture.text(),
+    })
 }
 
 /// What is wrong with a run, as sentences.

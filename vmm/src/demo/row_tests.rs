@@ -39,7 +39,12 @@ fn verdict(outcome: &Outcome) -> Verdict {
 
 #[test]
 fn figures_are_differences_over_the_read() {
-    let row = Row::of("mark", "partial", Source::SecondStage, &outcome(&report(65536, "null", true, true), 1, 3, 0));
+    let row = Row::of(
+        "mark",
+        "partial",
+        Source::SecondStage,
+        &outcome(&report(65536, "null", true, true), 1, 3, 0),
+    );
     assert_eq!((row.asked, row.got, row.reflected), (Some(65536), Some(65536), Some(3)));
     assert_eq!((row.marks, row.repeats, row.bytes_right), (Some(1), Some(1), Some(true)));
     assert_eq!(row.verdict, Verdict::Retried);

@@ -73,7 +73,8 @@ pub fn rows(rows: &[Row]) -> String {
         ]);
     }
     let numeric = |column: usize| (2..=6).contains(&column);
-    let width = |column: usize| lines.iter().filter_map(|l| l.get(column)).map(|c| c.len()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().filter_map(|l| l.get(column)).map(|c| c.len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let mut out = String::new();
     for (index, line) in lines.iter().enumerate() {
@@ -91,7 +92,10 @@ pub fn rows(rows: &[Row]) -> String {
         let next_is_other_source = rows.get(index.wrapping_sub(1)).map(|r| r.source)
             != rows.get(index).map(|r| r.source)
             && index < rows.len();
-        if index == 0 || next_is_other_source && index > 0 && rows.first().map(|r| r.source) == Some(Source::SecondStage)
+        if index == 0
+            || next_is_other_source
+                && index > 0
+                && rows.first().map(|r| r.source) == Some(Source::SecondStage)
         {
             let total: usize = widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
             out.push_str(&"-".repeat(total));

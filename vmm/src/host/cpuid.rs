@@ -25,7 +25,12 @@ pub fn for_vcpu(kvm: &Kvm, id: u8, count: u8, tsc_khz: Option<u32>) -> Result<Cp
 }
 
 /// The pure part of [`for_vcpu`].
-pub fn adapt(supported: &[kvm_cpuid_entry2], id: u8, count: u8, tsc_khz: Option<u32>) -> Vec<kvm_cpuid_entry2> {
+pub fn adapt(
+    supported: &[kvm_cpuid_entry2],
+    id: u8,
+    count: u8,
+    tsc_khz: Option<u32>,
+) -> Vec<kvm_cpuid_entry2> {
     let mut entries: Vec<kvm_cpuid_entry2> =
         supported.iter().copied().filter(|e| e.function != LEAF_TIMING).collect();
     for entry in &mut entries {
@@ -77,7 +82,8 @@ mod tests {
 
     #[test]
     fn without_a_known_frequency_there_is_no_timing_leaf() {
-        let offered = [kvm_cpuid_entry2 { function: LEAF_HYPERVISOR, eax: 0x4000_0001, ..Default::default() }];
+        let offered =
+            [kvm_cpuid_entry2 { function: LEAF_HYPERVISOR, eax: 0x4000_0001, ..Default::default() }];
         let mine = adapt(&offered, 0, 1, None);
         assert_eq!(mine.len(), 1);
         assert_eq!(mine[0].eax, 0x4000_0001);

@@ -12,10 +12,14 @@ const KVM_API_VERSION: i32 = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// No device node.
-    #[error("/dev/kvm does not exist: enable virtualisation in the firmware and load the kvm_intel or kvm_amd module (in a virtual machine or a container, ask for nested virtualisation or pass the device in)")]
+    #[error(
+        "/dev/kvm does not exist: enable virtualisation in the firmware and load the kvm_intel or kvm_amd module (in a virtual machine or a container, ask for nested virtualisation or pass the device in)"
+    )]
     NoKvm,
     /// No permission.
-    #[error("/dev/kvm may not be opened by this user: join the group that owns it (usually `sudo usermod -aG kvm $USER`, then log in again) or run as root")]
+    #[error(
+        "/dev/kvm may not be opened by this user: join the group that owns it (usually `sudo usermod -aG kvm $USER`, then log in again) or run as root"
+    )]
     NoPermission,
     /// Anything else while opening.
     #[error("/dev/kvm cannot be opened: {0}")]

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_lost_trap_is_noticed() {
-        let good = FaultCounters { armed: 3, trapped: 2, never_touched: 1, reflected: 2, ..Default::default() };
+        let good =
+            FaultCounters { armed: 3, trapped: 2, never_touched: 1, reflected: 2, ..Default::default() };
         assert!(good.conserved());
         assert!(!FaultCounters { trapped: 3, ..good }.conserved());
         assert!(!FaultCounters { reflected: 1, ..good }.conserved());

@@ -294,7 +294,8 @@ impl Injector {
 
     fn read_site(&self, state: &State, processor: u32) -> Option<Site> {
         let index = usize::try_from(processor).ok().filter(|&p| p < SITE_PROCESSORS)?;
-        let at = state.site_page? + (std::mem::offset_of!(SitePage, sites) + index * size_of::<Site>()) as u64;
+        let at =
+            state.site_page? + (std::mem::offset_of!(SitePage, sites) + index * size_of::<Site>()) as u64;
         let mut bytes = [0; size_of::<Site>()];
         self.ram.device_view().read_slice(&mut bytes, GuestAddress(at)).ok()?;
         Site::read_from_bytes(&bytes).ok()

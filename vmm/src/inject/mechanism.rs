@@ -90,7 +90,8 @@ pub enum MechanismError {
 
 /// Sets up a mechanism for `ram`, having armed and disarmed a page of it on trial.
 pub fn choose(ram: &Arc<GuestRam>, wanted: Wanted) -> Result<Box<dyn Mechanism>, MechanismError> {
-    let poison = || -> Result<Box<dyn Mechanism>, MechanismError> { trial(Box::new(Poison::new(ram.clone())?)) };
+    let poison =
+        || -> Result<Box<dyn Mechanism>, MechanismError> { trial(Box::new(Poison::new(ram.clone())?)) };
     let protnone = || trial(Box::new(ProtNone::new(ram.clone())));
     match wanted {
         Wanted::Poison => poison(),

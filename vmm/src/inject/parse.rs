@@ -74,7 +74,8 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     fn rule(&self) -> Result<Rule, RuleError> {
         let Some(colon) = self.text.find(':') else {
-            return Err(self.error(self.text.len()..self.text.len(), "`:` and an action, as in `read page=1: reflect`"));
+            return Err(self
+                .error(self.text.len()..self.text.len(), "`:` and an action, as in `read page=1: reflect`"));
         };
         let (filter, action) = self.text.split_at(colon);
         let mut rule = Rule {
@@ -94,7 +95,11 @@ impl<'a> Parser<'a> {
                     self.key(&mut rule, key, Word { text: value, at: word.at + key.text.len() + 1 })?;
                 }
                 None if index == 0 => rule.operation = Some(self.operation(word)?),
-                None => return Err(self.error(word.range(), "`key=value`; only the first word may be an operation")),
+                None => {
+                    return Err(
+                        self.error(word.range(), "`key=value`; only the first word may be an operation")
+                    );
+                }
             }
         }
         Ok(rule)
@@ -116,10 +121,9 @@ impl<'a> Parser<'a> {
             "side" => rule.side.replace(self.side(value)?).is_none(),
             "access" => rule.access.replace(self.access(value)?).is_none(),
             _ => {
-                return Err(self.error(
-                    key.range(),
-                    "one of the keys request, copy, page, attempt, side, access",
-                ));
+                return Err(
+                    self.error(key.range(), "one of the keys request, copy, page, attempt, side, access")
+                );
             }
         };
         match fresh {
@@ -132,7 +136,10 @@ impl<'a> Parser<'a> {
         list.split(',')
             .map(|word| match word.text.parse::<u32>() {
                 Ok(number) if number >= least => Ok(number),
-                _ => Err(self.error(word.range(), &format!("a number from {least} up, or several with commas"))),
+                _ => {
+                    Err(self
+                        .error(word.range(), &format!("a number from {least} up, or several with commas")))
+                }
             })
             .collect()
     }

@@ -5,9 +5,9 @@
 //! a port or MMIO *read* is answered later, through [`answer_mmio`] or [`with_io`].
 
 use kvm_bindings::{
-    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_HYPERCALL, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
-    KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
-    KVM_EXIT_UNKNOWN, kvm_run,
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_HYPERCALL, KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_UNKNOWN, kvm_run,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -246,5 +246,10 @@ pub fn with_io<R>(vcpu: &mut VcpuFd, run_page_size: usize, handle: impl FnOnce(I
     // SAFETY: KVM maps `run_page_size` bytes behind this pointer, and start + len stays inside them (len is 0
     // when start does not). The exclusive borrow of `vcpu` keeps everybody else off the page meanwhile.
     let data = unsafe { std::slice::from_raw_parts_mut(page.add(start.min(run_page_size)), len) };
-    handle(Io { port: io.port, width: usize::from(io.size), out: u32::from(io.direction) == KVM_EXIT_IO_OUT, data })
+    handle(Io {
+        port: io.port,
+        width: usize::from(io.size),
+        out: u32::from(io.direction) == KVM_EXIT_IO_OUT,
+        data,
+    })
 }

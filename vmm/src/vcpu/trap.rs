@@ -61,7 +61,9 @@ impl Vcpu {
     /// Interpreted code reads from RAM that KVM could not reach.
     pub(super) fn interpreted_read(&mut self, gpa: u64, len: usize) -> Step {
         self.give_true_bytes(gpa, len);
-        let Some(injector) = self.machine.injector.clone() else { return self.unexplained(Notice::Interpreted { gpa }) };
+        let Some(injector) = self.machine.injector.clone() else {
+            return self.unexplained(Notice::Interpreted { gpa });
+        };
         let page = gpa & !(PAGE_SIZE - 1);
         let Some(stopped) = self.stopped() else { return self.unexplained(Notice::Interpreted { gpa }) };
         let able = stopped.operands.is_some_and(|o| o.repeatable) && self.can_take_fault(&stopped);
@@ -200,7 +202,9 @@ impl Vcpu {
     fn reflect(&mut self, stopped: &Stopped, touch: Option<Touch>) -> Step {
         let Some(touch) = touch else { return Step::Continue(()) };
         let mut error = 0;
-        for (bit, code) in [(access::WRITE, ERROR_WRITE), (access::USER, ERROR_USER), (access::FETCH, ERROR_FETCH)] {
+        for (bit, code) in
+            [(access::WRITE, ERROR_WRITE), (access::USER, ERROR_USER), (access::FETCH, ERROR_FETCH)]
+        {
             if touch.access & bit != 0 {
                 error |= code;
             }

