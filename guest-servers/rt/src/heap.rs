@@ -18,6 +18,8 @@ const MIN_SHIFT: u32 = 4;
 const CLASSES: usize = 27;
 /// Classes up to this size are cut from chunks.
 const CHUNK: usize = 64 << 10;
+/// Blocks up to this size have their pages at once.
+const PRESENT: u64 = 1 << 20;
 /// Largest alignment served.
 const MAX_ALIGN: usize = 4096;
 
@@ -40,9 +42,11 @@ pub struct Heap(Single<State>);
 #[global_allocator]
 static HEAP: Heap = Heap(Single::new(State { source: from_vm, free: [None; CLASSES], bump: 0, end: 0 }));
 
-/// Pages by MMAP.
+/// Pages by MMAP, present at once unless they are very many: they are about to be used, and a page fault costs far
+/// more than a page.
 fn from_vm(bytes: u64) -> Option<NonNull<u8>> {
-    let address = crate::pages::map(bytes, 0).ok()?;
+    let flags = if bytes <= PRESENT { refault_abi::vm::MAP_POPULATE } else { 0 };
+    let address = crate::pages::map(bytes, flags).ok()?;
     NonNull::new(ptr::with_exposed_provenance_mut(address as usize))
 }
 

@@ -1,16 +1,21 @@
 //! Building the address space of a program: segments copied out of the boot image, stack, arguments, and the
 //! pages every process shares with the kernel.
 
-use refault_abi::layout::{PAGE, STACK_MAX, STACK_TOP, page_floor, pte};
+use refault_abi::layout::{PAGE, STACK_MAX, STACK_TOP, page_ceil, page_floor, pte};
 use refault_abi::vm::{PROT_READ, PROT_WRITE};
 use refault_abi::{Endpoint, Errno, Result};
 
 use crate::arguments::Image;
 use crate::elf::Program;
-use crate::memory::Memory;
+use crate::memory::{Access, Memory, Outcome};
 use crate::process::Process;
 use crate::ram::Ram;
 use crate::regions::{Backing, Region, Regions};
+
+/// Most pages behind a segment's data that are made present at once: a page fault costs far more than a page.
+const BSS_PAGES: u64 = 64;
+/// Pages at the top of the stack that are made present at once.
+const STACK_PAGES: u64 = 4;
 
 /// A page of the kernel's that the process gets to see.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,8 @@ fn fill<R: Ram>(
         };
         memory.add_region(process, region)?;
         store(memory, process, segment.address, segment.data, region.protection)?;
+        let empty = page_ceil(segment.address.saturating_add(segment.data.len() as u64));
+        present(memory, process, empty, region.end.min(empty.saturating_add(BSS_PAGES * PAGE)))?;
     }
     let region = Region {
         start: STACK_TOP - STACK_MAX,
@@ -72,7 +79,20 @@ fn fill<R: Ram>(
         backing: Backing::Anonymous,
     };
     memory.add_region(process, region)?;
-    store(memory, process, stack.address, &stack.bytes, region.protection)
+    store(memory, process, stack.address, &stack.bytes, region.protection)?;
+    present(memory, process, STACK_TOP - STACK_PAGES * PAGE, STACK_TOP)
+}
+
+/// Makes the pages in `[start, end)` present that are not.
+fn present<R: Ram>(memory: &mut Memory<'_, R>, process: &Process, start: u64, end: u64) -> Result<()> {
+    let mut address = start;
+    while address < end {
+        if let Outcome::Refused(refusal) = memory.resolve(process, address, Access::default()) {
+            return Err(refusal.errno());
+        }
+        address = address.saturating_add(PAGE);
+    }
+    Ok(())
 }
 
 /// Makes the pages of `[address, address + data.len())` present and fills them.

@@ -182,12 +182,17 @@ fn programs_are_loaded_and_a_failure_leaves_nothing_behind() {
     assert_eq!(data & pte::WRITABLE, pte::WRITABLE);
     assert_eq!(memory.ram.bytes((data & pte::ADDRESS) + 903, 2), [7, 0]);
     assert_ne!(at(&memory, STACK_TOP - 1), 0);
-    assert_eq!(at(&memory, TEXT + 4 * PAGE), 0);
+    // What is behind the data is there, too, and zero.
+    let empty = at(&memory, TEXT + 5 * PAGE) & pte::ADDRESS;
+    assert!(memory.ram.bytes(empty, PAGE as usize).iter().all(|byte| *byte == 0));
+    assert_eq!(at(&memory, TEXT + 6 * PAGE), 0);
+    assert_ne!(at(&memory, STACK_TOP - 4 * PAGE), 0);
+    assert_eq!(at(&memory, STACK_TOP - 5 * PAGE), 0);
     let _ = memory.destroy(&mut built);
     assert_eq!(memory.frames.free(), memory.frames.total());
 
     let held: Vec<u64> = core::iter::from_fn(|| memory.frames.allocate()).collect();
-    for left in 0..10 {
+    for left in 0..20 {
         for frame in held.iter().take(left) {
             memory.frames.release(*frame);
         }
