@@ -50,19 +50,17 @@ fn direct(world: &World, granter: &Agent, index: u64, flags: u16, start: u64, le
     GrantId::new(index as u32, 7).0
 }
 
-/// SAFECOPY by `agent`: result and bytes moved.
+/// SAFECOPY by `agent` of a range (offset into the grant, own address, bytes): result and bytes moved.
 fn safecopy(
     world: &mut World,
     agent: &Agent,
     number: u16,
     granter: Endpoint,
     grant: i64,
-    offset: u64,
-    address: u64,
-    bytes: u64,
+    range: [u64; 3],
 ) -> (i64, u64) {
     world.settle();
-    world.start_safecopy(agent, number, granter, grant, offset, address, bytes);
+    world.start_safecopy(agent, number, granter, grant, range);
     world.safecopy_report(agent)
 }
 
@@ -73,9 +71,7 @@ impl World {
         number: u16,
         granter: Endpoint,
         grant: i64,
-        offset: u64,
-        address: u64,
-        bytes: u64,
+        [offset, address, bytes]: [u64; 3],
     ) {
         let words = [u64::from(granter.raw() as u32), grant.cast_unsigned(), offset, address, bytes];
         self.start_call(agent, number, &words);
@@ -107,7 +103,7 @@ pub fn run(world: &mut World) {
         "table too long"
     );
     same!(
-        safecopy(world, &grantee, kcall::SAFECOPYFROM, granter.endpoint, 0, 0, DATA, 8).0,
+        safecopy(world, &grantee, kcall::SAFECOPYFROM, granter.endpoint, 0, [0, DATA, 8]).0,
         code(Errno::EPERM),
         "no table"
     );
@@ -127,7 +123,7 @@ fn copies(world: &mut World, granter: &Agent, grantee: &Agent) {
         world.write(granter.arena + PAGE + word * 8, word.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     }
     let (from, to) = (kcall::SAFECOPYFROM, kcall::SAFECOPYTO);
-    let result = safecopy(world, grantee, from, granter.endpoint, grant, 5, DATA + 1, 2 * PAGE + 77);
+    let result = safecopy(world, grantee, from, granter.endpoint, grant, [5, DATA + 1, 2 * PAGE + 77]);
     same!(result, (0, 2 * PAGE + 77), "misaligned copy over three pages");
     let right = (0..2 * PAGE + 77).all(|at| {
         // SAFETY: both bytes are RAM the test owns.
@@ -139,7 +135,7 @@ fn copies(world: &mut World, granter: &Agent, grantee: &Agent) {
     same!(right, true, "bytes of the copy");
     same!(world.read(grantee.arena + PAGE) & 0xff, 0, "byte before the buffer");
     world.write(grantee.arena + PAGE, 0x1122_3344_5566_7788);
-    same!(safecopy(world, grantee, to, granter.endpoint, grant, 0, DATA, 8), (0, 8), "copy to a grant");
+    same!(safecopy(world, grantee, to, granter.endpoint, grant, [0, DATA, 8]), (0, 8), "copy to a grant");
     same!(world.read(granter.arena + PAGE) >> 24, 0x44_5566_7788, "bytes of the copy to a grant");
     same!(
         world.call(grantee, kcall::SAFEMEMSET, &[memset_head(granter, 0xee), grant as u64, 16, 16]).result,
@@ -203,12 +199,12 @@ fn refusals(world: &mut World, granter: &Agent, grantee: &Agent) {
         (it, grant, 0, 0xffff_ffff_8010_0000, 8, Errno::EFAULT),
     ];
     for (granter, grant, offset, address, bytes, error) in cases {
-        let result = safecopy(world, grantee, from, granter, grant, offset, address, bytes).0;
+        let result = safecopy(world, grantee, from, granter, grant, [offset, address, bytes]).0;
         same!(result, code(error), "refusal");
     }
-    same!(safecopy(world, grantee, from, it, grant, PAGE - 8, DATA, 8), (0, 8), "up to the end");
+    same!(safecopy(world, grantee, from, it, grant, [PAGE - 8, DATA, 8]), (0, 8), "up to the end");
     same!(
-        safecopy(world, grantee, kcall::SAFECOPYTO, it, grant, 0, DATA, 8).0,
+        safecopy(world, grantee, kcall::SAFECOPYTO, it, grant, [0, DATA, 8]).0,
         code(Errno::EPERM),
         "write access not granted"
     );
@@ -226,7 +222,7 @@ fn refusals(world: &mut World, granter: &Agent, grantee: &Agent) {
     ];
     for entry in entries {
         put(world, granter, 2, &entry);
-        let result = safecopy(world, grantee, from, it, GrantId::new(2, 0).0, 0, DATA, 8).0;
+        let result = safecopy(world, grantee, from, it, GrantId::new(2, 0).0, [0, DATA, 8]).0;
         same!(result, code(Errno::EPERM), "bad entry");
     }
 }
@@ -248,9 +244,9 @@ fn chains(world: &mut World, granter: &Agent, grantee: &Agent) {
         put(world, granter, 10 + hop, &entry);
     }
     let from = kcall::SAFECOPYFROM;
-    same!(safecopy(world, grantee, from, it, GrantId::new(15, 0).0, 0, DATA, 8), (0, 8), "chain of five");
+    same!(safecopy(world, grantee, from, it, GrantId::new(15, 0).0, [0, DATA, 8]), (0, 8), "chain of five");
     same!(
-        safecopy(world, grantee, from, it, GrantId::new(16, 0).0, 0, DATA, 8).0,
+        safecopy(world, grantee, from, it, GrantId::new(16, 0).0, [0, DATA, 8]).0,
         code(Errno::ELOOP),
         "chain of six"
     );
@@ -265,7 +261,7 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
     let grant = direct(world, granter, 20, READ | WRITE | TRY, last, 2 * PAGE);
     let entry = granter.arena + 20 * 64;
     same!(
-        safecopy(world, grantee, from, it, grant, PAGE - 100, DATA, 300),
+        safecopy(world, grantee, from, it, grant, [PAGE - 100, DATA, 300]),
         (code(Errno::EFAULT), 100),
         "TRY at an absent page"
     );
@@ -275,7 +271,7 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
     same!((state.flags() & TRY, state.sequence()), (TRY, 7), "rest of the word");
     direct(world, granter, 20, READ | WRITE | TRY, last, 2 * PAGE);
     same!(
-        safecopy(world, grantee, to, it, grant, PAGE, DATA, 300),
+        safecopy(world, grantee, to, it, grant, [PAGE, DATA, 300]),
         (code(Errno::EFAULT), 0),
         "TRY at the first byte"
     );
@@ -283,7 +279,7 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
     // The grantee's own buffer.
     direct(world, granter, 20, READ | WRITE | TRY, DATA, PAGE);
     same!(
-        safecopy(world, grantee, from, it, grant, 0, ABSENT - 8, 64),
+        safecopy(world, grantee, from, it, grant, [0, ABSENT - 8, 64]),
         (code(Errno::EFAULT), 8),
         "TRY, own buffer absent"
     );
@@ -294,12 +290,12 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
     world.map(granter.root, DATA, entry_of_page & pte::ADDRESS, pte::PRESENT | pte::USER);
     direct(world, granter, 20, READ | WRITE | TRY, DATA, PAGE);
     same!(
-        safecopy(world, grantee, to, it, grant, 0, DATA, 64),
+        safecopy(world, grantee, to, it, grant, [0, DATA, 64]),
         (code(Errno::EFAULT), 0),
         "TRY, read-only page"
     );
     same!(State(world.read(entry)).mark(), mark::FAULTED | mark::WRITE_ACCESS, "mark of a read-only page");
-    same!(safecopy(world, grantee, from, it, grant, 0, DATA, 64), (0, 64), "reading it is fine");
+    same!(safecopy(world, grantee, from, it, grant, [0, DATA, 64]), (0, 64), "reading it is fine");
     world.map(granter.root, DATA, entry_of_page & pte::ADDRESS, pte::PRESENT | pte::USER | pte::WRITABLE);
     // SAFEMEMSET honours TRY (hardened is the default policy).
     direct(world, granter, 20, WRITE | TRY, last, 2 * PAGE);
@@ -309,7 +305,7 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
     // Permission errors leave no mark.
     direct(world, granter, 20, READ | TRY, DATA, PAGE);
     same!(
-        safecopy(world, grantee, to, it, grant, 0, DATA, 8).0,
+        safecopy(world, grantee, to, it, grant, [0, DATA, 8]).0,
         code(Errno::EPERM),
         "permission error under TRY"
     );
@@ -325,7 +321,7 @@ fn faults(world: &mut World, granter: &Agent, grantee: &Agent) {
         length: 0,
     };
     put(world, granter, 21, &via);
-    let result = safecopy(world, grantee, from, it, GrantId::new(21, 3).0, 0, DATA, 8);
+    let result = safecopy(world, grantee, from, it, GrantId::new(21, 3).0, [0, DATA, 8]);
     same!(result, (code(Errno::EFAULT), 0), "fault through a chain");
     same!(State(world.read(entry)).mark(), mark::FAULTED, "final grant marked");
     same!(State(world.read(granter.arena + 21 * 64)).mark(), 0, "grant on the way not marked");
@@ -335,7 +331,7 @@ fn suspension(world: &mut World, granter: &Agent, grantee: &Agent) {
     let grant = direct(world, granter, 22, READ | WRITE, ABSENT - PAGE, 3 * PAGE);
     same!(world.memory_request().is_none(), true, "no request yet");
     world.settle();
-    world.start_safecopy(grantee, kcall::SAFECOPYTO, granter.endpoint, grant, PAGE - 8, DATA, PAGE + 16);
+    world.start_safecopy(grantee, kcall::SAFECOPYTO, granter.endpoint, grant, [PAGE - 8, DATA, PAGE + 16]);
     world.settle();
     same!(world.state(grantee), (kcall::rts::VMREQUEST, Endpoint::VM), "suspended on VM");
     // The signal arrives as a notification.
@@ -370,7 +366,7 @@ fn suspension(world: &mut World, granter: &Agent, grantee: &Agent) {
     // An answer with an error ends the call with it.
     direct(world, granter, 22, READ, ABSENT + 2 * PAGE, PAGE);
     world.settle();
-    world.start_safecopy(grantee, kcall::SAFECOPYFROM, granter.endpoint, grant, 0, DATA, 8);
+    world.start_safecopy(grantee, kcall::SAFECOPYFROM, granter.endpoint, grant, [0, DATA, 8]);
     world.settle();
     let Some(request) = world.memory_request() else {
         return crate::check(false, format_args!("no third request"));

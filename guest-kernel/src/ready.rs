@@ -26,10 +26,13 @@ impl Ready {
 impl Table {
     /// Makes a process that has just become runnable known to the scheduler.
     pub(crate) fn wake(&mut self, slot: usize) {
-        if self.ready.handoff == NIL {
-            self.ready.handoff = slot as u8;
-        } else {
-            self.enqueue_last(slot);
+        match index_of(self.ready.handoff) {
+            None => self.ready.handoff = slot as u8,
+            Some(first) => {
+                self.ready.handoff = NIL;
+                self.enqueue_last(first);
+                self.enqueue_last(slot);
+            }
         }
     }
 
@@ -110,16 +113,14 @@ impl Table {
     pub fn schedule(&mut self, current: Option<usize>, turn_over: bool) -> Option<usize> {
         let woken = index_of(self.ready.handoff);
         match (current.filter(|slot| self.procs[*slot].flags == 0), woken) {
-            (Some(current), None) if !turn_over => {
-                if self.ready.levels & (self.procs[current].rivals >> 1) == 0 {
-                    return Some(current);
-                }
+            (Some(current), None)
+                if !turn_over && self.ready.levels & (self.procs[current].rivals >> 1) == 0 =>
+            {
+                return Some(current);
             }
-            (None, Some(woken)) => {
-                if self.ready.levels & self.procs[woken].rivals == 0 {
-                    self.ready.handoff = NIL;
-                    return Some(woken);
-                }
+            (None, Some(woken)) if self.ready.levels & self.procs[woken].rivals == 0 => {
+                self.ready.handoff = NIL;
+                return Some(woken);
             }
             _ => {}
         }
@@ -151,3 +152,6 @@ impl Table {
         self.ready.levels & self.procs[slot].rivals != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

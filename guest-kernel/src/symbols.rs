@@ -17,7 +17,7 @@ const MAGIC: &[u8; 4] = b"RSYM";
 const HEADER: usize = 8;
 
 /// The section as the linker sees it.
-pub const EMPTY: [u8; BYTES] = {
+pub const fn empty() -> [u8; BYTES] {
     let mut table = [0; BYTES];
     let mut at = 0;
     while at < MAGIC.len() {
@@ -25,7 +25,7 @@ pub const EMPTY: [u8; BYTES] = {
         at += 1;
     }
     table
-};
+}
 
 fn word(table: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*table.get(offset..)?.first_chunk()?))
@@ -145,7 +145,7 @@ pub fn embed(elf: &mut [u8]) -> Result<usize, Refused> {
     let symbols = symbols.ok_or(Refused::Stripped)?;
     let strings = section(elf, symbols.link).ok_or(Refused::Stripped)?;
 
-    let mut table = EMPTY;
+    let mut table = empty();
     // Selection by rising address: no allocation, and the image has a few hundred functions.
     let (mut pairs, mut text_end, mut after) = (0usize, BYTES, None::<u32>);
     loop {
@@ -193,3 +193,6 @@ pub fn embed(elf: &mut [u8]) -> Result<usize, Refused> {
     elf[place..place + BYTES].copy_from_slice(&table);
     Ok(pairs)
 }
+
+#[cfg(test)]
+mod tests;

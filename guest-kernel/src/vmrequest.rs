@@ -120,3 +120,6 @@ impl Table {
         self.procs[slot].vm = VmRequest::NONE;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ pub fn setgrant(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: SetGrant = request(kernel, me);
     let bytes = request.entries.checked_mul(size_of::<Entry>() as u64).ok_or(Errno::EINVAL)?;
     let end = request.address.checked_add(bytes).ok_or(Errno::EINVAL)?;
-    if request.entries > MAX_ENTRIES as u64 || end > USER_END || request.address % 64 != 0 {
+    if request.entries > MAX_ENTRIES as u64 || end > USER_END || !request.address.is_multiple_of(64) {
         return Err(Errno::EINVAL);
     }
     kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries };

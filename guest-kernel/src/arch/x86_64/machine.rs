@@ -141,7 +141,7 @@ impl Machine {
 
     /// The kernel address of an aligned word of user memory.
     fn user_word(&self, root: u64, address: u64, write: bool) -> Option<u64> {
-        if address >= USER_END || address % 8 != 0 {
+        if address >= USER_END || !address.is_multiple_of(8) {
             return None;
         }
         self.direct(translate(self, root, address, write).ok()?)
@@ -201,6 +201,6 @@ impl Machine {
     /// Whether `root` can be a top-level page table: a page of RAM that is not the kernel's.
     pub fn root_page(&self, root: u64) -> Option<u64> {
         let own = root < refault_abi::layout::KERNEL_END;
-        if own || root % PAGE != 0 { None } else { self.direct(root) }
+        if own || !root.is_multiple_of(PAGE) { None } else { self.direct(root) }
     }
 }

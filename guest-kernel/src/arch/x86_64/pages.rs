@@ -27,22 +27,26 @@ pub struct PageTable(UnsafeCell<[u64; 512]>);
 // SAFETY: written by the first processor before another one or any process runs.
 unsafe impl Sync for PageTable {}
 
-const EMPTY: PageTable = PageTable(UnsafeCell::new([0; 512]));
+impl PageTable {
+    const fn empty() -> PageTable {
+        PageTable(UnsafeCell::new([0; 512]))
+    }
+}
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.pages")]
-static direct_pdpt: PageTable = EMPTY;
+static direct_pdpt: PageTable = PageTable::empty();
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.pages")]
-static device_pd: PageTable = EMPTY;
+static device_pd: PageTable = PageTable::empty();
 #[unsafe(link_section = ".bss.pages")]
-static DIRECT_PDS: [PageTable; GIGABYTES] = [EMPTY; GIGABYTES];
+static DIRECT_PDS: [PageTable; GIGABYTES] = [const { PageTable::empty() }; GIGABYTES];
 #[unsafe(link_section = ".bss.pages")]
-static VM_PDPT: PageTable = EMPTY;
+static VM_PDPT: PageTable = PageTable::empty();
 #[unsafe(link_section = ".bss.pages")]
-static VM_RAM_PDS: [PageTable; GIGABYTES] = [EMPTY; GIGABYTES];
+static VM_RAM_PDS: [PageTable; GIGABYTES] = [const { PageTable::empty() }; GIGABYTES];
 #[unsafe(link_section = ".bss.pages")]
-static VM_PD: PageTable = EMPTY;
+static VM_PD: PageTable = PageTable::empty();
 
 unsafe extern "C" {
     static boot_pml4: PageTable;

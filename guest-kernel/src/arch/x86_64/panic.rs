@@ -23,7 +23,7 @@ const MAX_WORDS: usize = 2048;
 
 #[unsafe(link_section = ".symbols")]
 #[used]
-static SYMBOLS: [u8; symbols::BYTES] = symbols::EMPTY;
+static SYMBOLS: [u8; symbols::BYTES] = symbols::empty();
 
 unsafe extern "C" {
     static text_start: u8;

@@ -134,7 +134,7 @@ extern "C" fn kernel_start(start_info: u32) -> ! {
         Ok(program) => program,
         Err(refused) => panic!("boot: `vm`: {}", refused.text()),
     };
-    if place % PAGE != 0 {
+    if !place.is_multiple_of(PAGE) {
         panic!("boot: `vm` does not begin on a page of the boot image");
     }
 

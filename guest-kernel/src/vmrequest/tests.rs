@@ -1,0 +1,73 @@
+//! The queue of suspended kernel calls.
+
+use refault_abi::kcall::{ProcCreate, privilege};
+use zerocopy::FromZeros;
+
+use super::*;
+use crate::frame::Frame;
+
+fn table() -> Box<Table> {
+    let mut table = Box::new(Table::EMPTY);
+    for slot in [Endpoint::VM.slot(), 12, 13, 14] {
+        let mut request = ProcCreate::new_zeroed();
+        (request.slot, request.privilege) = (slot, privilege::SERVER);
+        let slot = table.create(&request).unwrap();
+        table.start(slot, Frame::EMPTY, 0);
+    }
+    while table.schedule(None, false).is_some() {}
+    table
+}
+
+fn request(address: u64) -> VmRequest {
+    VmRequest { address, bytes: 8, target: Endpoint::VFS, ..VmRequest::NONE }
+}
+
+#[test]
+fn in_order_and_once() {
+    let mut table = table();
+    for slot in [12, 13, 14] {
+        table.suspend(slot, request(slot as u64));
+    }
+    let vm = Endpoint::VM.slot() as usize;
+    assert_eq!((table.procs[vm].signals, table.procs[vm].notify_kernel), (SIGNAL_KMEM, FROM_HARDWARE));
+    for slot in [12, 13, 14] {
+        assert_eq!(
+            table.vm_request().map(|(slot, request)| (slot, request.address)),
+            Ok((slot, slot as u64))
+        );
+    }
+    assert_eq!(table.vm_request(), Err(Errno::ENOENT));
+    let endpoint = table.procs[13].endpoint;
+    assert_eq!(table.vm_answer(endpoint), Ok(13));
+    assert_eq!(table.procs[13].flags, 0);
+    assert_eq!(table.vm_answer(endpoint), Err(Errno::EINVAL), "answered already");
+    assert_eq!(table.vm_answer(Endpoint::new(3, 13)), Err(Errno::ESRCH));
+}
+
+#[test]
+fn an_answer_needs_a_fetched_request() {
+    let mut table = table();
+    table.suspend(12, request(1));
+    let endpoint = table.procs[12].endpoint;
+    assert_eq!(table.vm_answer(endpoint), Err(Errno::EINVAL), "not fetched yet");
+    assert_eq!(table.procs[12].flags, rts::VMREQUEST);
+}
+
+#[test]
+fn the_dead_leave_the_queue() {
+    for victim in [12, 13, 14] {
+        let mut table = table();
+        for slot in [12, 13, 14] {
+            table.suspend(slot, request(slot as u64));
+        }
+        table.exit(victim);
+        let mut left = Vec::new();
+        while let Ok((slot, _)) = table.vm_request() {
+            left.push(slot);
+        }
+        let expected: Vec<usize> = [12, 13, 14].into_iter().filter(|slot| *slot != victim).collect();
+        assert_eq!(left, expected);
+        table.suspend(expected[0], request(9));
+        assert_eq!(table.vm_request().map(|(slot, _)| slot), Ok(expected[0]));
+    }
+}
