@@ -2,7 +2,8 @@
 //!
 //! The one thing to hold in mind: this program is VM, so it must not wait for a process that waits for it. Other
 //! processes (agents) run one trap at a time as they are told; an agent of the lowest priority tells when
-//! nobody else can run any more. Ends the machine with the number of failed checks as its status.
+//! nobody else can run any more. Ends the machine with the number of failed checks as its status; with
+//! `selftest=crash` on the command line it makes the kernel panic instead.
 #![no_std]
 #![no_main]
 
@@ -47,6 +48,11 @@ macro_rules! same {
 
 extern "C" fn start(_: *const StartInfo) -> ! {
     let mut world = world::World::new();
+    if world.info().cmdline().split(' ').any(|word| word == "selftest=crash") {
+        // The kernel cannot go on without VM: this must end in a readable panic.
+        // SAFETY: there is nothing at this address, which is the point.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u64>(0x10).write_volatile(0) };
+    }
     messages::run(&mut world);
     grants::run(&mut world);
     memory::run(&mut world);

@@ -2,7 +2,7 @@
 //!
 //! The one thing to hold in mind: the table is a reserved, initially empty section, so linking once is enough:
 //! [`embed`] patches the finished ELF file and moves nothing. An image nobody patched prints addresses. What is
-//! not here: line numbers, and demangling beyond Rust's `_ZN` form.
+//! not here: line numbers, and types in the names of functions.
 //!
 //! Layout: magic, count, then `count` pairs of u32 {address below `layout::KERNEL`'s two gigabytes, offset of the name}
 //! sorted by address, then the names, each a length byte and text.
@@ -65,9 +65,13 @@ pub enum Refused {
     Stripped,
 }
 
-/// The parts of a `_ZN` mangled name; other names as they are.
+/// The readable parts of a mangled name, legacy (`_ZN`) or v0 (`_R`); other names as they are.
+///
+/// Not a demangler: of a v0 name it takes the identifiers in the order in which they stand, without the types
+/// and brackets around them, which is enough to find the function.
 fn parts(name: &str) -> impl Iterator<Item = &str> {
-    let (mut rest, mut plain) = match name.strip_prefix("_ZN") {
+    let mangled = name.strip_prefix("_ZN").or(name.strip_prefix("_R"));
+    let (mut rest, mut plain) = match mangled {
         Some(rest) => (rest, None),
         None => ("", Some(name)),
     };
@@ -75,11 +79,26 @@ fn parts(name: &str) -> impl Iterator<Item = &str> {
         if let Some(name) = plain.take() {
             return Some(name);
         }
+        loop {
+            let first = rest.bytes().next()?;
+            if first.is_ascii_digit() {
+                break;
+            }
+            // A disambiguator or a back reference ends in an underscore and may contain digits.
+            let skipped = match first {
+                b's' | b'B' => rest.find('_')? + 1,
+                _ => 1,
+            };
+            rest = rest.get(skipped..)?;
+        }
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let length: usize = rest.get(..digits)?.parse().ok()?;
-        let part = rest.get(digits..digits.checked_add(length)?)?;
-        rest = rest.get(digits + length..)?;
-        // The last part is a hash.
+        let text = rest.get(digits..)?;
+        // An identifier that begins with a digit or underscore is set off by one.
+        let text = text.strip_prefix('_').unwrap_or(text);
+        let part = text.get(..length)?;
+        rest = text.get(length..)?;
+        // The last part of a legacy name is a hash.
         let hash = part.len() == 17 && part.starts_with('h');
         (!hash).then_some(part)
     })

@@ -67,6 +67,23 @@ fn embedded_symbols_are_found() {
 }
 
 #[test]
+fn names_are_readable() {
+    let cases = [
+        ("kernel_start", "kernel_start"),
+        ("_ZN6kernel4trap4main17h0123456789abcdefE", "kernel::trap::main"),
+        ("_RNvNtCsgEmfK2I1SDS_4core9panicking9panic_fmt", "core::panicking::panic_fmt"),
+        ("_RNvMNtCs1234_7mycrate3fooNtB2_3Bar3baz", "mycrate::foo::Bar::baz"),
+        ("_R", ""),
+        ("_R99", ""),
+        ("_ZN6short", ""),
+    ];
+    for (name, readable) in cases {
+        let found: Vec<&str> = parts(name).collect();
+        assert_eq!(found.join("::"), readable, "{name}");
+    }
+}
+
+#[test]
 fn images_without_symbols_are_refused() {
     assert_eq!(embed(&mut []), Err(Refused::NotElf));
     assert_eq!(embed(&mut [0; 64]), Err(Refused::NotElf));

@@ -12,7 +12,7 @@ use refault_abi::layout::{DIRECT_MAP, KERNEL};
 use refault_kernel::frame::{FRAME_BYTES, Frame};
 use refault_kernel::process::NIL;
 
-use super::registers::{msr, read_msr, write_msr};
+use super::registers::{cpuid, msr, read_msr, write_msr};
 
 /// Processors there is room for. Only the first is started.
 pub const PROCESSORS: usize = 4;
@@ -143,6 +143,19 @@ pub fn announce_traps() {
     unsafe { write_msr(msr::LSTAR, entry_syscall_measured as *const () as u64) };
 }
 
+/// Keeps ring 0 from executing user pages, where the processor can.
+fn forbid_user_code() {
+    const FEATURES: u32 = 7;
+    const SMEP_FEATURE: u32 = 1 << 7;
+    const SMEP: u64 = 1 << 20;
+    if cpuid(0, 0).eax >= FEATURES && cpuid(FEATURES, 0).ebx & SMEP_FEATURE != 0 {
+        // SAFETY: the kernel's text is in supervisor pages.
+        unsafe {
+            asm!("mov {0}, cr4", "or {0}, {1}", "mov cr4, {0}", out(reg) _, const SMEP, options(nostack));
+        }
+    }
+}
+
 /// Offsets into the block that the entry code uses.
 pub mod offset {
     use core::mem::offset_of;
@@ -199,6 +212,7 @@ impl Cpu {
             write_msr(msr::SFMASK, 0x4_7700);
         }
         load_entries();
+        forbid_user_code();
         cpu
     }
 
