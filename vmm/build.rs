@@ -35,7 +35,8 @@ const SERVERS: [(&str, &str); 7] = [
     ("refault-tty", "tty"),
     ("refault-init", "init"),
 ];
-const PROGRAMS: (&str, [&str; 6]) = ("refault-apps", ["softread", "cat", "ls", "sum", "cp", "echo"]);
+const PROGRAMS: (&str, [&str; 7]) =
+    ("refault-apps", ["softread", "cat", "ls", "sum", "cp", "echo", "sys_costs"]);
 
 /// What the guest is made of, relative to the workspace.
 const SOURCES: [&str; 5] =
@@ -101,7 +102,7 @@ fn build(
 
 /// Variables by which the outer cargo would speak to the inner one. Where things are on this machine stays.
 fn is_outer(name: &str) -> bool {
-    const KEPT: [&str; 3] = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_"];
+    const KEPT: [&str; 5] = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     const GONE: [&str; 6] = ["CARGO_", "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_", "CLIPPY_", "DEP_"];
     // Also what cargo tells build scripts of the outer package, which inner build scripts must not take for theirs.
     const SCRIPT: [&str; 8] =

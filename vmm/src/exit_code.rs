@@ -9,7 +9,7 @@ use crate::vm::End;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Ended by SIGINT (128 + 2), the guest with it.
+    /// Ended by a signal from outside (SIGINT and the like), the guest with it.
     Interrupted = 130,
     /// The command line could not be understood.
     Usage = 160,

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{away_guest, crashing_guest, endless_guest, exit_guest, kvm_or_skip};
+use common::{away_guest, crashing_guest, endless_guest, exit_guest, kvm_or_skip, panicking_guest};
 
 /// The command with `arguments`, to its end.
 fn refault(arguments: &[&str]) -> Output {
@@ -177,6 +177,7 @@ fn the_ways_a_guest_can_end() {
     for (image, code, word) in [
         (exit_guest(5), 5, ""),
         (exit_guest(300), 127, ""),
+        (panicking_guest(0), 170, "panicked"),
         (crashing_guest(), 171, "triple-faulted"),
         (endless_guest(), 172, "--timeout"),
     ] {

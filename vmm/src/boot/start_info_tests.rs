@@ -54,10 +54,10 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(write(&line, None, &[]), Err(BootError::CommandLineTooLong { .. })));
     assert_eq!(write(&line[1..], None, &[]), Ok(()));
     assert_eq!(write("a\0b", None, &[]), Err(BootError::CommandLineNul(1)));
-    let image = vec![0; 3 << 20];
+    let (image, kernel) = (vec![0; 3 << 20], ONE_MIB..ONE_MIB + 1);
     assert_eq!(write("", Some(&image), &[]), Ok(()));
     assert!(matches!(
-        write("", Some(&image), &[ONE_MIB..ONE_MIB + 1]),
+        write("", Some(&image), std::slice::from_ref(&kernel)),
         Err(BootError::ImageDoesNotFit { .. })
     ));
     assert!(matches!(write("", Some(&vec![0; 4 << 20]), &[]), Err(BootError::ImageDoesNotFit { .. })));

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::demo;
 use crate::exit_code::{self, ExitCode};
 use crate::guest_image;
@@ -118,13 +120,17 @@ pub fn run(args: Args, started: Instant) -> Result<u8, Failure> {
         .map_err(|e| Failure::new(ExitCode::Host, e))?;
     let interrupted = ExitCode::Interrupted as u8;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|e| Failure::new(ExitCode::Host, e))?;
+        let listen = |kind| signal(kind).map_err(|e| Failure::new(ExitCode::Host, e));
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        let mut quit = listen(SignalKind::quit())?;
         // Whichever comes first drops the other: machines are stopped, temporary files removed, the terminal restored.
         tokio::select! {
             done = verb(args, started) => done,
             _ = tokio::signal::ctrl_c() => Ok(interrupted),
             _ = terminate.recv() => Ok(interrupted),
+            _ = hang_up.recv() => Ok(interrupted),
+            _ = quit.recv() => Ok(interrupted),
         }
     })
 }

@@ -29,6 +29,12 @@ impl RawMode {
         let before = unsafe { before.assume_init() };
         let mut raw = before;
         raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::IEXTEN);
+        // Ctrl-\\ and Ctrl-Z would leave the terminal as it is now; the guest gets them instead.
+        for key in [libc::VQUIT, libc::VSUSP] {
+            if let Some(character) = raw.c_cc.get_mut(key) {
+                *character = libc::_POSIX_VDISABLE;
+            }
+        }
         raw.c_iflag &= !(libc::ICRNL | libc::INLCR | libc::IXON);
         let guard = Self { terminal, before };
         guard.set(&raw)?;

@@ -190,7 +190,10 @@ impl Injector {
             TrapPage::Known(page) => Some(page),
             TrapPage::Unknown => {
                 let state = self.lock();
-                candidates.iter().copied().find(|page| state.away.contains_key(page))
+                let first = |is: &dyn Fn(&u64) -> bool| candidates.iter().copied().find(|page| is(page));
+                // A page that another processor has just got back is no riddle either: the access is repeated.
+                first(&|page| state.away.contains_key(page))
+                    .or_else(|| first(&|page| state.was_away.contains(page)))
             }
             TrapPage::NotMine => None,
         }

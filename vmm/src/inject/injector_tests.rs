@@ -177,6 +177,9 @@ fn a_mechanism_that_knows_no_address_is_helped_by_the_instruction() {
     let nothing_known = Notice::RunFailed { gpa: None };
     assert_eq!(i.trapped_page(nothing_known, &[0x9000, PAGE]), Some(PAGE));
     assert_eq!(i.trapped_page(nothing_known, &[0x9000]), None);
+    i.page_back(PAGE);
+    assert_eq!(i.trapped_page(nothing_known, &[0x9000, PAGE]), Some(PAGE));
+    assert_eq!(i.touched(PAGE, 0, touch()), Decision::Stale);
     assert_eq!(i.trapped_page(Notice::Interpreted { gpa: 0x9123 }, &[]), Some(0x9000));
     assert_eq!(i.trapped_page(Notice::BusError { hva: 1 }, &[]), None);
 }

@@ -52,6 +52,18 @@ pub fn exit_guest(status: u32) -> Vec<u8> {
     micro::elf(&code, LOAD, LOAD)
 }
 
+/// A guest whose kernel says at the doorbell that it panicked, and then ends with `status`.
+pub fn panicking_guest(status: u8) -> Vec<u8> {
+    let mut code = Vec::new();
+    for (register, value) in [(0xd010_0058_u32, 6_u32), (0xd010_005c, 0)] {
+        code.extend_from_slice(&[0xc7, 0x05]); // movl $value, register
+        code.extend_from_slice(&register.to_le_bytes());
+        code.extend_from_slice(&value.to_le_bytes());
+    }
+    code.extend_from_slice(&[0xb0, status, 0xe6, 0xf4, 0xf4]); // mov $status, %al; out %al, $0xf4; hlt
+    micro::elf(&code, LOAD, LOAD)
+}
+
 /// A guest that never ends.
 pub fn endless_guest() -> Vec<u8> {
     micro::elf(&[0xeb, 0xfe], LOAD, LOAD) // jmp .
