@@ -1,5 +1,6 @@
 //! Message passing, deadlock detection, death, privileges, time.
 
+use refault_abi::counters::Counter;
 use refault_abi::ipc::{Call, Delivery, NOTIFY_TYPE, senda};
 use refault_abi::kcall::{self, privilege, rts};
 use refault_abi::{Endpoint, Errno, Message, pm};
@@ -14,6 +15,7 @@ const NONE: Endpoint = Endpoint::NONE;
 /// All cases.
 pub fn run(world: &mut World) {
     rendezvous(world);
+    fast_path(world);
     notifications(world);
     asynchronous(world);
     deadlock(world);
@@ -82,6 +84,53 @@ fn rendezvous(world: &mut World) {
     );
     world.remove(&a);
     world.remove(&b);
+}
+
+/// The two cases that the entry code serves itself: they must look exactly like the general ones.
+fn fast_path(world: &mut World) {
+    let a = world.agent("a", privilege::TEST, 5);
+    let b = world.agent("b", privilege::TEST, 5);
+    world.settle();
+    world.order(&b, Call::Receive, NONE, ANY, &[]);
+    world.settle();
+    let before = counter(Counter::Messages);
+    // A forged source.
+    let forged = head(0x55) | u64::from(Endpoint::PM.raw() as u32) | 0xffff_0000;
+    world.order(&a, Call::SendRec, b.endpoint, b.endpoint, &[forged, 1, 2, 3, 4, 5]);
+    let got = world.report(&b);
+    same!((got.result, got.status), (0, Call::SendRec as u64), "status of a fast request");
+    same!(got.words, [head(0x55) | u64::from(a.endpoint.raw() as u32), 1, 2, 3, 4, 5], "fast request");
+    world.settle();
+    same!(world.state(&a), (rts::RECEIVING, b.endpoint), "waits for its answer");
+    same!(world.execute(&b, Call::Notify, a.endpoint, NONE, &[]).result, 0, "notify during a fast request");
+    world.settle();
+    same!(world.state(&a).0, rts::RECEIVING, "a notification is no answer to a fast request");
+    world.order(&b, Call::ReplyReceive, a.endpoint, ANY, &[head(0x56), 9, 8, 7, 6, 5]);
+    let got = world.report(&a);
+    same!((got.result, got.status), (0, Call::Send as u64), "status of a fast answer");
+    same!(got.words, [head(0x56) | u64::from(b.endpoint.raw() as u32), 9, 8, 7, 6, 5], "fast answer");
+    check(counter(Counter::Messages) >= before + 2, format_args!("fast messages are counted"));
+    world.settle();
+    same!(world.state(&b), (rts::RECEIVING, ANY), "the server receives from anybody");
+    same!(world.execute(&a, Call::Notify, b.endpoint, NONE, &[]).result, 0, "and takes notifications");
+    same!(world.report(&b).kind(), NOTIFY_TYPE, "this one");
+    // With something pending the answer must not go the fast way.
+    world.settle();
+    world.order(&a, Call::SendRec, b.endpoint, b.endpoint, &[head(0x57)]);
+    same!(world.execute(&b, Call::Receive, NONE, a.endpoint, &[]).kind(), 0x57, "another request");
+    world.remove(&a);
+    same!(
+        world.execute(&b, Call::ReplyReceive, a.endpoint, ANY, &[]).result,
+        code(Errno::EDEADSRCDST),
+        "an answer to the dead"
+    );
+    world.remove(&b);
+}
+
+fn counter(counter: Counter) -> u64 {
+    let place = refault_abi::layout::STATS + counter as u64 * 8;
+    // SAFETY: the counters page is mapped.
+    unsafe { core::ptr::with_exposed_provenance::<u64>(place as usize).read_volatile() }
 }
 
 fn notifications(world: &mut World) {
