@@ -36,9 +36,8 @@ pub struct SiteName {
     pub access: AccessKind,
 }
 
-/// What a page of a request is, for counting.
-type PageOfRequest = (usize, u16, u32, Side2, u32);
-type Side2 = bool;
+/// What a page of a request is, for counting: rule, operation, request, side, page.
+type PageOfRequest = (usize, u16, u32, Side, u32);
 
 /// The rules and what they have used up.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Matcher {
                 continue;
             }
             let RuleAction::Reflect(times) = rule.action;
-            let key = (index, site.operation, site.request, site.side == Side::Granter, site.page);
+            let key = (index, site.operation, site.request, site.side, site.page);
             let used = self.used.entry(key).or_insert(0);
             let left = match times {
                 Times::Count(count) => *used < count,

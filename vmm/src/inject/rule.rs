@@ -8,7 +8,7 @@ use std::fmt;
 use refault_abi::fs;
 
 /// Whose memory the access goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The lender's: the memory a grant names.
     Granter,

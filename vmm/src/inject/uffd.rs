@@ -107,7 +107,7 @@ impl Uffd {
     fn with(file: File) -> Result<Self, UffdError> {
         let uffd = Self(file);
         let mut api = UffdioApi { api: UFFD_API, features: FEATURE_POISON, ioctls: 0 };
-        uffd.call("UFFDIO_API", IOC_API, &mut api).map_err(|e| match e.raw_os_error() {
+        uffd.call(IOC_API, &mut api).map_err(|e| match e.raw_os_error() {
             Some(libc::EINVAL) => UffdError::NoPoison,
             _ => UffdError::Failed { what: "UFFDIO_API", source: e },
         })?;
@@ -120,7 +120,7 @@ impl Uffd {
     pub fn register(&self, start: u64, len: u64) -> Result<(), UffdError> {
         let mut register =
             UffdioRegister { range: UffdioRange { start, len }, mode: REGISTER_MODE_WP, ioctls: 0 };
-        self.call("UFFDIO_REGISTER", IOC_REGISTER, &mut register)
+        self.call(IOC_REGISTER, &mut register)
             .map_err(|source| UffdError::Failed { what: "UFFDIO_REGISTER", source })?;
         match register.ioctls & PERMITS_POISON {
             0 => Err(UffdError::NoPoison),
@@ -131,10 +131,10 @@ impl Uffd {
     /// Marks absent pages so that a touch raises SIGBUS. EEXIST: a page was there.
     pub fn poison(&self, start: u64, len: u64) -> io::Result<()> {
         let mut poison = UffdioPoison { range: UffdioRange { start, len }, mode: 0, updated: 0 };
-        self.call("UFFDIO_POISON", IOC_POISON, &mut poison)
+        self.call(IOC_POISON, &mut poison)
     }
 
-    fn call<T>(&self, _name: &str, number: u64, argument: &mut T) -> io::Result<()> {
+    fn call<T>(&self, number: u64, argument: &mut T) -> io::Result<()> {
         // SAFETY: `number` encodes the size of T (asserted above), and the kernel writes only inside it.
         match unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, std::ptr::from_mut(argument)) } {
             0 => Ok(()),

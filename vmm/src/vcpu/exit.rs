@@ -5,9 +5,8 @@
 //! a port or MMIO *read* is answered later, through [`answer_mmio`] or [`with_io`].
 
 use kvm_bindings::{
-    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_HYPERCALL, KVM_EXIT_INTERNAL_ERROR,
-    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
-    KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_UNKNOWN, kvm_run,
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO,
+    KVM_EXIT_IO_OUT, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, kvm_run,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -166,7 +165,6 @@ fn from_run_page(run: &kvm_run) -> Exit {
         KVM_EXIT_INTERNAL_ERROR => internal(run),
         KVM_EXIT_FAIL_ENTRY => fail_entry(run),
         KVM_EXIT_SYSTEM_EVENT => system_event(run),
-        reason @ (KVM_EXIT_UNKNOWN | KVM_EXIT_HYPERCALL) => Exit::Unexpected { reason },
         reason => Exit::Unexpected { reason },
     }
 }
