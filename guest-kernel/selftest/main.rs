@@ -13,6 +13,7 @@ mod grants;
 mod memory;
 mod messages;
 mod runtime;
+mod second_stage;
 mod trap;
 mod world;
 
@@ -53,10 +54,14 @@ extern "C" fn start(_: *const StartInfo) -> ! {
         // SAFETY: there is nothing at this address, which is the point.
         unsafe { core::ptr::with_exposed_provenance_mut::<u64>(0x10).write_volatile(0) };
     }
-    messages::run(&mut world);
-    grants::run(&mut world);
-    memory::run(&mut world);
-    bench::run(&mut world);
+    if world.info().cmdline().split(' ').any(|word| word == "selftest=second-stage") {
+        second_stage::run(&mut world);
+    } else {
+        messages::run(&mut world);
+        grants::run(&mut world);
+        memory::run(&mut world);
+        bench::run(&mut world);
+    }
     let (checks, failures) = (CHECKS.load(Ordering::Relaxed), FAILURES.load(Ordering::Relaxed));
     diag!("kselftest: {checks} checks, {failures} failures");
     let (result, _) = kernel_call(kcall::SHUTDOWN, &Status { result: i64::from(failures.min(100)) });

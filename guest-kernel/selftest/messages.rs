@@ -127,7 +127,8 @@ fn fast_path(world: &mut World) {
     world.remove(&b);
 }
 
-fn counter(counter: Counter) -> u64 {
+/// Reads a counter.
+pub fn counter(counter: Counter) -> u64 {
     let place = refault_abi::layout::STATS + counter as u64 * 8;
     // SAFETY: the counters page is mapped.
     unsafe { core::ptr::with_exposed_provenance::<u64>(place as usize).read_volatile() }
