@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use refault_abi::counters::WORDS;
-use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, event, feature, reg};
+use refault_abi::doorbell::{
+    ENTRY_PORT, MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, event, feature, reg,
+};
 use refault_devices::bus::{Access, Device, Refusal};
 use tokio::sync::mpsc::UnboundedSender;
 use vm_memory::{Bytes, GuestAddress};
@@ -93,18 +95,18 @@ impl Doorbell {
         }
     }
 
-    fn write32(&self, offset: u64, value: u32) -> Result<(), Refusal> {
+    fn write32(&self, offset: u64, value: u32) -> Result<Option<Action>, Refusal> {
         match offset {
             reg::SITE => {
                 self.injector.as_ref().ok_or(Refusal::Forbidden)?.site(value);
-                Ok(())
+                Ok(None)
             }
-            reg::REPORT => self.report(value),
+            reg::REPORT => self.report(value).map(|()| None),
             reg::MAGIC | reg::VERSION | reg::FEATURES => Err(Refusal::ReadOnly),
             // Halves of the 64-bit registers.
             reg::TRAP_RECORDS..=reg::EVENT if offset.is_multiple_of(8) => {
                 self.lock().low_half = Some((offset, value));
-                Ok(())
+                Ok(None)
             }
             _ => {
                 let register = offset.wrapping_sub(4);
@@ -119,7 +121,7 @@ impl Doorbell {
         }
     }
 
-    fn write64(&self, offset: u64, value: u64) -> Result<(), Refusal> {
+    fn write64(&self, offset: u64, value: u64) -> Result<Option<Action>, Refusal> {
         match offset {
             reg::TRAP_RECORDS => {
                 let len = u64::from(self.processors) * size_of::<TrapRecord>() as u64;
@@ -157,12 +159,10 @@ impl Doorbell {
                     injector.page_back(value);
                 }
             }
-            reg::EVENT => {
-                self.event(value as u32, (value >> 32) as u32);
-            }
+            reg::EVENT => return Ok(self.event(value as u32, (value >> 32) as u32)),
             _ => return Err(Refusal::NoRegister),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// An address of `len` bytes that is RAM and aligned; 0 is the withdrawal.
@@ -198,7 +198,8 @@ impl Doorbell {
         Ok(())
     }
 
-    fn event(&self, code: u32, value: u32) {
+    /// Tells an event, and says what else it asks for.
+    fn event(&self, code: u32, value: u32) -> Option<Action> {
         let at = self.started.elapsed();
         if code == event::PROGRAM_START {
             self.console.program_starts();
@@ -213,6 +214,11 @@ impl Doorbell {
             Box::new(Snapshot { guest: self.guest_counters(), faults })
         });
         self.tell(|| VmEvent::Guest(GuestEvent { code, value, at, snapshot }));
+        match code {
+            event::MEASURE_BEGIN => Some(Action::MeasureBegin(value)),
+            event::MEASURE_END => Some(Action::MeasureEnd(value)),
+            _ => None,
+        }
     }
 
     fn tell(&self, news: impl FnOnce() -> VmEvent) {
@@ -248,9 +254,24 @@ impl Device<Action> for Doorbell {
             _ => Err(Refusal::Width),
         };
         match done {
-            Ok(()) => Access::Done,
+            Ok(None) => Access::Done,
+            Ok(Some(action)) => Access::Then(action),
             Err(refusal) => Access::Refused(refusal),
         }
+    }
+}
+
+/// The port that a kernel being measured writes when it is entered; see [`ENTRY_PORT`].
+#[derive(Debug)]
+pub struct EntryPort;
+
+impl Device<Action> for EntryPort {
+    fn read(&self, _offset: u64, _data: &mut [u8]) -> Access<Action> {
+        Access::Refused(Refusal::WriteOnly)
+    }
+
+    fn write(&self, _offset: u64, _data: &[u8]) -> Access<Action> {
+        Access::Then(Action::KernelEntered)
     }
 }
 

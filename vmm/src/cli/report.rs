@@ -127,6 +127,9 @@ pub fn stats_text(stats: &Stats) -> String {
         }
         line("sums come out", if faults.conserved() { "yes".into() } else { "NO".into() });
     }
+    for cost in &stats.costs {
+        line(&format!("{}, ring-0 instructions", cost.operation), cost.instructions.to_string());
+    }
     for (index, disk) in stats.disks.iter().enumerate() {
         line(&format!("disk {index} ({})", disk.engine), String::new());
         for (name, value) in [

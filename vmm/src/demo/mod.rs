@@ -12,6 +12,7 @@ pub mod image;
 pub mod row;
 pub mod table;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,10 +26,11 @@ use crate::exit_code::ExitCode;
 use crate::guest_image;
 use crate::inject::parse_rule;
 use crate::mkfs;
+use crate::vcpu::measure::Cost;
 use crate::vm::config::{Console, Disk};
 use crate::vm::console::Capture;
 use crate::vm::outcome::{Stats, Times};
-use crate::vm::{Config, Outcome, Vm};
+use crate::vm::{Config, End, Outcome, Vm};
 
 use image::ImageCheck;
 use row::{Row, Source};
@@ -99,6 +101,8 @@ pub struct Document {
     pub rows: Vec<Row>,
     /// The machines behind it, in the same order.
     pub runs: Vec<Run>,
+    /// Ring-0 instructions of the kernel's basic operations, counted by single stepping; only with `--stats`.
+    pub costs: Vec<Cost>,
     /// Wall time of the whole demo, in milliseconds. Says nothing on a virtual host.
     pub wall_ms: u64,
 }
@@ -111,13 +115,20 @@ pub async fn command(request: &Request) -> Result<u8, Failure> {
         report::write_json(file, &document)?;
     }
     if !json_on_stdout {
-        print!("{}", table::text(&document));
+        let written = io::stdout().write_all(table::text(&document).as_bytes());
+        written.map_err(|e| Failure::new(ExitCode::Output, e))?;
     }
     if request.stats {
         for run in &document.runs {
             eprintln!("\nretry={} {}", run.row.policy, run.row.source.name());
             eprint!("{}", report::stats_text(&run.stats));
         }
+    }
+    for cost in &document.costs {
+        eprintln!(
+            "{:<30}{:>8} ring-0 instructions, {} kernel entries",
+            cost.operation, cost.instructions, cost.kernel_entries
+        );
     }
     for problem in &document.problems {
         eprintln!("refault: {problem}");
@@ -152,6 +163,10 @@ pub async fn play(request: &Request) -> Result<Document, Failure> {
     for task in tasks {
         runs.push(task.await.map_err(|e| Failure::new(ExitCode::Host, e))??);
     }
+    let costs = match request.stats {
+        true => costs(request, &master).await?,
+        false => Vec::new(),
+    };
     let problems: Vec<String> = runs.iter().flat_map(problems).collect();
     Ok(Document {
         schema: SCHEMA,
@@ -162,8 +177,46 @@ pub async fn play(request: &Request) -> Result<Document, Failure> {
         problems,
         rows: runs.iter().map(|r| r.row.clone()).collect(),
         runs,
+        costs,
         wall_ms: request.started.elapsed().as_millis() as u64,
     })
+}
+
+/// What the kernel's basic operations cost, from a machine of their own: stepping through a kernel distorts its times.
+async fn costs(request: &Request, disk: &Path) -> Result<Vec<Cost>, Failure> {
+    let config = Config {
+        command_line: "measure=on".into(),
+        program: vec!["sys_costs".into()],
+        started: Instant::now(),
+        ..built_in(request, disk)
+    };
+    let outcome = Vm::start(config).map_err(crate::cli::run::failure)?.run().await;
+    match outcome.end {
+        End::Exited(0) => Ok(outcome.stats.costs),
+        end => {
+            let why = anyhow::anyhow!(
+                "the costs of kernel calls could not be counted: {}",
+                report::describe(&end).2
+            );
+            Err(Failure::new(ExitCode::Host, why))
+        }
+    }
+}
+
+/// The built-in guest with one disk.
+fn built_in(request: &Request, disk: &Path) -> Config {
+    Config {
+        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
+        disks: vec![Disk {
+            path: disk.to_owned(),
+            readonly: false,
+            serial: Default::default(),
+            engine: Default::default(),
+        }],
+        timeout: Some(request.timeout.unwrap_or(DEFAULT_TIMEOUT)),
+        started: request.started,
+        ..Config::new(guest_image::KERNEL)
+    }
 }
 
 async fn one(
@@ -179,20 +232,11 @@ async fn one(
         Source::FirstStage => Vec::new(),
     };
     let config = Config {
-        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
         command_line: format!("retry={policy} fs={FS}"),
         program: ["softread", "--case", source.name()].map(str::to_owned).to_vec(),
-        disks: vec![Disk {
-            path: disk.to_owned(),
-            readonly: false,
-            serial: Default::default(),
-            engine: Default::default(),
-        }],
         rules,
         console: Console { output: Box::new(capture.clone()), input: None },
-        timeout: Some(request.timeout.unwrap_or(DEFAULT_TIMEOUT)),
-        started: request.started,
-        ..Config::new(guest_image::KERNEL)
+        ..built_in(request, disk)
     };
     let vm = Vm::start(config).map_err(crate::cli::run::failure)?;
     let outcome: Outcome = vm.run().await;

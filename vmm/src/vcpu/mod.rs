@@ -5,6 +5,7 @@
 //! [`signals`]' kick and the machine's stop flag.
 
 pub mod exit;
+pub mod measure;
 mod registers;
 pub mod signals;
 pub mod thread;

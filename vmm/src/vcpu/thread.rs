@@ -16,6 +16,7 @@ use crate::vm::ending::Ending;
 use crate::vm::machine::Machine;
 
 use super::exit::{self, Exit};
+use super::measure::Stepper;
 use super::registers;
 use super::signals::{self, Taken};
 
@@ -29,12 +30,13 @@ pub struct Vcpu {
     pub(super) index: u8,
     pub(super) machine: Arc<Machine>,
     run_page_size: usize,
+    stepper: Stepper,
 }
 
 impl Vcpu {
     /// A vCPU ready to run. `run_page_size` is KVM's size of the shared run page.
     pub fn new(fd: VcpuFd, index: u8, machine: Arc<Machine>, run_page_size: usize) -> Self {
-        Self { fd, index, machine, run_page_size }
+        Self { fd, index, machine, run_page_size, stepper: Stepper::new() }
     }
 
     /// Makes the calling thread the vCPU's own: from now on it can be kicked.
@@ -71,7 +73,7 @@ impl Vcpu {
             Exit::MemoryFault { gpa } => self.memory_fault(gpa),
             Exit::Shutdown => self.fatal(|rip| Ending::TripleFault { rip }),
             Exit::Halted => Step::Break(Ending::Halted),
-            Exit::Debug => Step::Continue(()),
+            Exit::Debug => or_end(self.stepper.stepped(&mut self.fd, self.machine.ram.device_view())),
             Exit::Internal { suberror, data } => {
                 self.fatal(|rip| Ending::Internal { suberror, rip, detail: data })
             }
@@ -112,9 +114,22 @@ impl Vcpu {
 
     fn act(&mut self, access: Access<Action>) -> Step {
         match access {
-            Access::Then(Action::End(status)) => Step::Break(Ending::Guest { status }),
+            Access::Then(action) => self.perform(action),
             Access::Done | Access::Refused(_) => Step::Continue(()),
         }
+    }
+
+    fn perform(&mut self, action: Action) -> Step {
+        let Self { fd, machine, stepper, .. } = self;
+        or_end(match action {
+            Action::End(status) => Err(Ending::Guest { status }),
+            Action::MeasureBegin(id) => {
+                stepper.begin(id);
+                Ok(())
+            }
+            Action::MeasureEnd(id) => stepper.end(fd, id, &machine.tallies),
+            Action::KernelEntered => stepper.entered(fd, machine.ram.device_view()),
+        })
     }
 
     fn interrupted(&mut self) -> Step {
@@ -139,5 +154,12 @@ impl Vcpu {
     fn fatal(&mut self, ending: impl FnOnce(u64) -> Ending) -> Step {
         let rip = self.fd.get_regs().map(|r| r.rip).unwrap_or(0);
         Step::Break(ending(rip))
+    }
+}
+
+fn or_end(done: Result<(), Ending>) -> Step {
+    match done {
+        Ok(()) => Step::Continue(()),
+        Err(ending) => Step::Break(ending),
     }
 }

@@ -7,6 +7,12 @@ use refault_devices::exit_port::EndVm;
 pub enum Action {
     /// End the machine with the guest's status.
     End(u32),
+    /// Count what ring 0 retires from the next kernel entry on, as this measurement.
+    MeasureBegin(u32),
+    /// That measurement ends.
+    MeasureEnd(u32),
+    /// The kernel was entered, and says so because it is being measured.
+    KernelEntered,
 }
 
 impl From<EndVm> for Action {

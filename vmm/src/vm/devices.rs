@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
-use refault_abi::doorbell::{CMDLINE_KEY, SIZE as DOORBELL_SIZE};
+use refault_abi::doorbell::{CMDLINE_KEY, ENTRY_PORT, SIZE as DOORBELL_SIZE};
 use refault_devices::bus::{Bus, Window};
 use refault_devices::exit_port::{EXIT_PORT, ExitPort};
 use refault_devices::serial::input::SerialInput;
@@ -16,7 +16,7 @@ use refault_devices::virtio::interrupt::Interrupt;
 use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, EntryPort};
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
 use crate::memory::GuestRam;
 
@@ -80,6 +80,8 @@ impl Devices {
     pub fn add_doorbell(&mut self, doorbell: Arc<Doorbell>) -> Result<(), AssembleError> {
         let window = Window { base: DOORBELL_BASE, len: DOORBELL_SIZE };
         self.mmio.insert("doorbell", window, doorbell)?;
+        let port = Window { base: u64::from(ENTRY_PORT), len: 1 };
+        self.ports.insert("kernel entry port", port, Arc::new(EntryPort))?;
         self.announcements.push(format!("{CMDLINE_KEY}={}K@{DOORBELL_BASE:#x}", DOORBELL_SIZE >> 10));
         Ok(())
     }

@@ -218,6 +218,7 @@ impl Vm {
             faults,
             mechanism: self.machine.injector.as_ref().map(|i| i.mechanism()),
             guest: named_counters(&self.doorbell.guest_counters()),
+            costs: self.machine.tallies.costs(),
             disks: self.disks.iter().map(disk_stats).collect(),
             refused_accesses: buses.iter().map(|b| b.refused + b.unclaimed_reads + b.unclaimed_writes).sum(),
             console_bytes: self.serial.counts().out,

@@ -11,6 +11,7 @@ use refault_devices::bus::Bus;
 use crate::inject::Injector;
 use crate::memory::GuestRam;
 use crate::vcpu::exit::ExitKind;
+use crate::vcpu::measure::Tallies;
 
 use super::action::Action;
 
@@ -47,6 +48,8 @@ pub struct Machine {
     pub injector: Option<Arc<Injector>>,
     /// What happened so far.
     pub counters: Counters,
+    /// What measured operations cost in ring 0.
+    pub tallies: Tallies,
     stopping: AtomicBool,
 }
 
@@ -58,7 +61,15 @@ impl Machine {
         mmio: Bus<Action>,
         injector: Option<Arc<Injector>>,
     ) -> Self {
-        Self { ram, ports, mmio, injector, counters: Counters::default(), stopping: AtomicBool::new(false) }
+        Self {
+            ram,
+            ports,
+            mmio,
+            injector,
+            counters: Counters::default(),
+            tallies: Tallies::default(),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Asks every thread to end; a vCPU in the guest has to be kicked besides.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::inject::FaultCounters;
 use crate::inject::injector::FaultEvent;
+use crate::vcpu::measure::Cost;
 
 use super::ending::Ending;
 
@@ -102,6 +103,8 @@ pub struct Stats {
     pub mechanism: Option<&'static str>,
     /// The guest's own counters by name, where it registered them.
     pub guest: BTreeMap<&'static str, u64>,
+    /// Ring-0 instructions of operations, where the guest had them counted.
+    pub costs: Vec<Cost>,
     /// Disks.
     pub disks: Vec<DiskStats>,
     /// Accesses to addresses without a device, or refused by one.
