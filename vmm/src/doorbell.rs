@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use refault_abi::counters::WORDS;
-use refault_abi::doorbell::{
-    ENTRY_PORT, MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, event, feature, reg,
-};
+use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, SitePage, TrapRecord, VERSION, event, feature, reg};
 use refault_devices::bus::{Access, Device, Refusal};
 use tokio::sync::mpsc::UnboundedSender;
 use vm_memory::{Bytes, GuestAddress};
@@ -261,7 +259,7 @@ impl Device<Action> for Doorbell {
     }
 }
 
-/// The port that a kernel being measured writes when it is entered; see [`ENTRY_PORT`].
+/// The port that a kernel being measured writes when it is entered; see [`refault_abi::doorbell::ENTRY_PORT`].
 #[derive(Debug)]
 pub struct EntryPort;
 
