@@ -38,6 +38,11 @@ const SERVERS: [(&str, &str); 7] = [
 const PROGRAMS: (&str, [&str; 7]) =
     ("refault-apps", ["softread", "cat", "ls", "sum", "cp", "echo", "sys_costs"]);
 
+/// The kernel's package.
+const KERNEL: &str = "refault-kernel";
+/// The kernel's self-test: a program that runs where servers run, from the kernel's package.
+const SELFTEST: &str = "kselftest";
+
 /// What the guest is made of, relative to the workspace.
 const SOURCES: [&str; 5] =
     ["guest-kernel", "guest-servers", "Cargo.toml", "Cargo.lock", "vmm/src/boot_image.rs"];
@@ -53,9 +58,11 @@ fn main() {
 
     // One guest for all profiles of the host program: out is <target>/<triple>/<profile>/build/<package>/out.
     let shared = out.ancestors().nth(4).unwrap_or(&out).join("refault-guest");
-    let kernel = build(workspace, &shared.join("kernel"), &["refault-kernel"], &["kernel"], &KERNEL_FLAGS);
-    let packages: Vec<&str> = SERVERS.iter().map(|(package, _)| *package).chain([PROGRAMS.0]).collect();
-    let names: Vec<&str> = SERVERS.iter().map(|(_, name)| *name).chain(PROGRAMS.1).collect();
+    let kernel = build(workspace, &shared.join("kernel"), &[KERNEL], &["kernel"], &KERNEL_FLAGS);
+    let packages: Vec<&str> =
+        SERVERS.iter().map(|(package, _)| *package).chain([PROGRAMS.0, KERNEL]).collect();
+    let names: Vec<&str> =
+        SERVERS.iter().map(|(_, name)| *name).chain(PROGRAMS.1).chain([SELFTEST]).collect();
     let programs = build(workspace, &shared.join("servers"), &packages, &names, &[]);
 
     let mut files = Vec::new();
@@ -67,7 +74,17 @@ fn main() {
     }
     let image = boot_image::pack(&files).unwrap_or_else(|why| fail(&format!("the boot image: {why}")));
     write(&out.join("boot.img"), &image);
-    write(&out.join("kernel.elf"), &read(&kernel.join("kernel")));
+    let mut elf = read(&kernel.join("kernel"));
+    if let Err(why) = refault_kernel::symbols::embed(&mut elf) {
+        fail(&format!("the kernel image takes no symbols: {why:?}"));
+    }
+    write(&out.join("kernel.elf"), &elf);
+
+    // The kernel's self-test takes the place of `vm`, and needs nobody else.
+    let selftest = [("vm".to_owned(), read(&programs.join(SELFTEST)))];
+    let image =
+        boot_image::pack(&selftest).unwrap_or_else(|why| fail(&format!("the self-test's image: {why}")));
+    write(&out.join("selftest.img"), &image);
 }
 
 /// Builds `programs` of `packages` and says where they are.

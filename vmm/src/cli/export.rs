@@ -9,11 +9,14 @@ use crate::guest_image;
 
 use super::Failure;
 
-/// Names of the two files.
-const FILES: [(&str, &[u8]); 2] =
-    [("kernel.elf", guest_image::KERNEL), ("boot.cpio", guest_image::BOOT_IMAGE)];
+/// The files.
+static FILES: [(&str, &[u8]); 3] = [
+    ("kernel.elf", guest_image::KERNEL),
+    ("boot.cpio", guest_image::BOOT_IMAGE),
+    ("selftest.cpio", guest_image::SELFTEST_IMAGE),
+];
 
-/// Write the built-in kernel (ELF with a PVH note) and boot image (cpio) into a directory.
+/// Write the built-in kernel (ELF with a PVH note), boot image and kernel self-test (cpio) into a directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   refault export guest
@@ -29,7 +32,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     std::fs::create_dir_all(&args.directory)
         .with_context(|| format!("{}: cannot make this directory", args.directory.display()))
         .map_err(output)?;
-    for (name, bytes) in FILES {
+    for (name, bytes) in &FILES {
         let path = args.directory.join(name);
         std::fs::write(&path, bytes)
             .with_context(|| format!("{}: cannot write it", path.display()))

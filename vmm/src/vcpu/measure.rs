@@ -88,9 +88,10 @@ impl Tallies {
 }
 
 /// Where stepping stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
     /// The guest runs freely.
+    #[default]
     Free,
     /// In front of the ordinary entry, at the jump with this address or before.
     Announced(u64),
@@ -99,7 +100,7 @@ enum Phase {
 }
 
 /// A measurement in progress on one vCPU.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stepper {
     measuring: Option<u32>,
     phase: Phase,
@@ -116,14 +117,9 @@ enum Verdict {
 }
 
 impl Stepper {
-    /// Nothing is measured.
-    pub const fn new() -> Self {
-        Self { measuring: None, phase: Phase::Free, entries: 0, instructions: 0, iterations: 0 }
-    }
-
     /// MEASURE_BEGIN: counting starts at the next kernel entry.
     pub fn begin(&mut self, id: u32) {
-        *self = Self { measuring: Some(id), ..Self::new() };
+        *self = Self { measuring: Some(id), ..Self::default() };
     }
 
     /// MEASURE_END: gives the counts to `tallies`.
@@ -206,7 +202,7 @@ mod tests {
     const RETURN: [u8; 3] = [0x48, 0xcf, 0x90];
 
     fn announced() -> Stepper {
-        Stepper { measuring: Some(1), phase: Phase::Announced(0x102), entries: 1, ..Stepper::new() }
+        Stepper { measuring: Some(1), phase: Phase::Announced(0x102), entries: 1, ..Stepper::default() }
     }
 
     #[test]
@@ -235,8 +231,9 @@ mod tests {
     #[test]
     fn costs_are_without_the_measuring() {
         let tallies = Tallies::default();
-        let run = |instructions| Stepper { entries: 2, instructions, iterations: 0, ..Stepper::new() };
-        tallies.publish(Measured::Empty as u32, &Stepper { entries: 1, instructions: 70, ..Stepper::new() });
+        let run = |instructions| Stepper { entries: 2, instructions, iterations: 0, ..Stepper::default() };
+        tallies
+            .publish(Measured::Empty as u32, &Stepper { entries: 1, instructions: 70, ..Stepper::default() });
         tallies.publish(Measured::NullCall as u32, &run(150));
         tallies.publish(99, &run(1));
         let costs = tallies.costs();

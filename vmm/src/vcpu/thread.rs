@@ -36,7 +36,7 @@ pub struct Vcpu {
 impl Vcpu {
     /// A vCPU ready to run. `run_page_size` is KVM's size of the shared run page.
     pub fn new(fd: VcpuFd, index: u8, machine: Arc<Machine>, run_page_size: usize) -> Self {
-        Self { fd, index, machine, run_page_size, stepper: Stepper::new() }
+        Self { fd, index, machine, run_page_size, stepper: Stepper::default() }
     }
 
     /// Makes the calling thread the vCPU's own: from now on it can be kicked.

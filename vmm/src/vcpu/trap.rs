@@ -15,7 +15,7 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 use refault_abi::doorbell::access;
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::inject::decode::{self, Operands, SegmentBases, Use};
+use crate::inject::decode::{self, Operand, Operands, SegmentBases, Use};
 use crate::inject::injector::{Decision, Touch};
 use crate::inject::mechanism::Notice;
 use crate::inject::{Injector, walk};
@@ -152,7 +152,7 @@ impl Vcpu {
         let memory = self.machine.ram.device_view();
         let operands = stopped.operands.iter().flat_map(|o| o.list).flatten();
         operands
-            .flat_map(|o| [o.gva, o.gva.wrapping_add(7)])
+            .flat_map(|o| [o.gva, last_byte(&o)])
             .chain([stopped.regs.rip])
             .filter_map(|gva| walk::translate(memory, stopped.sregs.cr3, gva))
             .map(|gpa| gpa & !(PAGE_SIZE - 1))
@@ -172,7 +172,7 @@ impl Vcpu {
             let write = if operand.usage == Use::Read { 0 } else { access::WRITE };
             let next_page = (operand.gva & !(PAGE_SIZE - 1)).wrapping_add(PAGE_SIZE);
             // An access that crosses into the next page faults at that page's first byte.
-            let crossing = operand.gva.wrapping_add(7) >= next_page;
+            let crossing = last_byte(&operand) >= next_page;
             for gva in [Some(operand.gva), crossing.then_some(next_page)].into_iter().flatten() {
                 if let Some(gpa) = hit(gva) {
                     return Some(Touch { gpa, gva, rip, access: user | write });
@@ -224,4 +224,9 @@ impl Vcpu {
             Notice::Interpreted { gpa } => Ending::MemoryFault { gpa: Some(gpa), rip },
         })
     }
+}
+
+/// Address of an operand's last byte.
+fn last_byte(operand: &Operand) -> u64 {
+    operand.gva.wrapping_add(operand.size.saturating_sub(1))
 }
