@@ -41,8 +41,8 @@ pub const MEMORY_MAP: u64 = 0x7000;
 /// The kernel command line, NUL-terminated.
 pub const COMMAND_LINE: u64 = 0x2_0000;
 
-/// Room for the command line with its NUL, in bytes.
-pub const COMMAND_LINE_MAX: usize = 0x1_0000;
+/// Room for the command line with its NUL, in bytes: what this project's kernel and Linux (COMMAND_LINE_SIZE) take.
+pub const COMMAND_LINE_MAX: usize = refault_abi::info::CMDLINE_MAX;
 
 /// End of conventional memory; the legacy hole runs from here to 1 MiB.
 pub const LOW_RAM_END: u64 = 0xa_0000;

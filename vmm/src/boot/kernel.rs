@@ -31,7 +31,7 @@ pub enum KernelError {
     Truncated(usize),
     /// A segment has no place in RAM.
     #[error(
-        "its segment at physical {start:#x}..{end:#x} does not fit the guest's RAM, which ends at {ram_end:#x} and whose first MiB is kept for boot data; give --mem a larger size"
+        "its segment at physical {start:#x}..{end:#x} does not fit the guest's RAM, which ends at {ram_end:#x}; give --mem a larger size"
     )]
     DoesNotFit {
         /// First byte.
@@ -41,6 +41,11 @@ pub enum KernelError {
         /// One past the last byte of RAM.
         ram_end: u64,
     },
+    /// A segment in the low memory: an ordinary program, most likely.
+    #[error(
+        "its segment at physical {0:#x} lies in the first MiB, which is kept for boot data; a kernel for this VMM is linked at 1 MiB or above and has a PVH note, as `vmlinux` has, and an ordinary program is none"
+    )]
+    TooLow(u64),
     /// No loadable segment.
     #[error("it has no loadable segment")]
     Empty,
@@ -73,7 +78,10 @@ pub fn load(ram: &GuestRam, image: &[u8]) -> Result<LoadedKernel, KernelError> {
         return Err(KernelError::Empty);
     }
     let ram_end = ram.low_end();
-    if let Some(bad) = occupied.iter().find(|s| s.start < ONE_MIB || s.end > ram_end) {
+    if let Some(bad) = occupied.iter().find(|s| s.start < ONE_MIB) {
+        return Err(KernelError::TooLow(bad.start));
+    }
+    if let Some(bad) = occupied.iter().find(|s| s.end > ram_end) {
         return Err(KernelError::DoesNotFit { start: bad.start, end: bad.end, ram_end });
     }
     let loaded = Elf::load(ram.device_view(), None, &mut Cursor::new(image), None)

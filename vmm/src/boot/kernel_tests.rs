@@ -51,7 +51,7 @@ fn what_does_not_fit_is_measured() {
     let big = micro::elf(&vec![0; 2 << 20], LOAD, LOAD);
     assert!(matches!(load(&ram(), &big), Err(KernelError::DoesNotFit { ram_end: MIN_RAM, .. })));
     let low = micro::elf(&[0; 16], 0x8000, 0x8000);
-    assert!(matches!(load(&ram(), &low), Err(KernelError::DoesNotFit { start: 0x8000, .. })));
+    assert_eq!(load(&ram(), &low), Err(KernelError::TooLow(0x8000)));
     let outside = micro::elf(&[0; 16], LOAD, LOAD + 16);
     assert_eq!(load(&ram(), &outside), Err(KernelError::EntryOutside(u64::from(LOAD) + 16)));
 }

@@ -108,7 +108,13 @@ extern "C" fn kernel_start(start_info: u32) -> ! {
     read_cmdline(&mut early, found.cmdline, info);
     let options = match KernelOptions::parse(info.cmdline()) {
         Ok(options) => options,
-        Err(word) => panic!("boot: bad option `{word}` on the command line"),
+        Err(word) => {
+            // Found only now, so that the monitor hears of the panic, too.
+            if let Some(address) = refault_abi::options::doorbell(info.cmdline()) {
+                doorbell::start(address, no_execute);
+            }
+            panic!("boot: bad option `{word}` on the command line")
+        }
     };
     kernel.options = options;
     kernel.machine.drop_lock = options.copylock == CopyLock::Dropped;

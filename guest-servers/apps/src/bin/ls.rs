@@ -38,19 +38,23 @@ fn main(args: Args) -> i32 {
     let several = paths.len() > 1;
     let mut status = DONE;
     for path in paths {
-        if let Err(error) = list(path, long, several) {
-            complain("ls", path, error);
-            status = FAILED;
+        match list(path, long, several) {
+            Ok(outcome) => status = status.max(outcome),
+            Err(error) => {
+                complain("ls", path, error);
+                status = FAILED;
+            }
         }
     }
     status
 }
 
-fn list(path: &str, long: bool, several: bool) -> Result<(), Errno> {
+/// The status: an entry that cannot be looked at is a failure, but no reason to keep the others back.
+fn list(path: &str, long: bool, several: bool) -> Result<i32, Errno> {
+    let mut status = DONE;
     let stat = user::lstat(path)?;
     if stat.mode & 0o170000 != 0o040000 {
-        show(path, path, &stat, long);
-        return Ok(());
+        return Ok(show(path, path, &stat, long));
     }
     if several {
         refault_rt::println!("{path}:");
@@ -60,11 +64,14 @@ fn list(path: &str, long: bool, several: bool) -> Result<(), Errno> {
     for name in names {
         let full = format!("{}/{name}", path.trim_end_matches('/'));
         match user::lstat(&full) {
-            Ok(stat) => show(&full, &name, &stat, long),
-            Err(error) => complain("ls", &full, error),
+            Ok(stat) => status = status.max(show(&full, &name, &stat, long)),
+            Err(error) => {
+                complain("ls", &full, error);
+                status = FAILED;
+            }
         }
     }
-    Ok(())
+    Ok(status)
 }
 
 /// The names in a directory.
@@ -84,11 +91,12 @@ fn names(path: &str) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
-fn show(path: &str, name: &str, stat: &Stat, long: bool) {
+fn show(path: &str, name: &str, stat: &Stat, long: bool) -> i32 {
     if !long {
         refault_rt::println!("{name}");
-        return;
+        return DONE;
     }
+    let mut status = DONE;
     let mode = mode_text(stat.mode);
     let mode = core::str::from_utf8(&mode).unwrap_or("?");
     let mut target = String::new();
@@ -96,7 +104,10 @@ fn show(path: &str, name: &str, stat: &Stat, long: bool) {
         let mut bytes = vec![0; PATH_MAX as usize];
         target = match user::readlink(path, &mut bytes) {
             Ok(length) => format!(" -> {}", String::from_utf8_lossy(bytes.get(..length).unwrap_or_default())),
-            Err(error) => format!(" -> ({error})"),
+            Err(error) => {
+                status = FAILED;
+                format!(" -> ({error})")
+            }
         };
     }
     refault_rt::println!(
@@ -107,4 +118,5 @@ fn show(path: &str, name: &str, stat: &Stat, long: bool) {
         stat.size,
         Moment(stat.mtime)
     );
+    status
 }
