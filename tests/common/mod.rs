@@ -37,8 +37,8 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Need::Kvm => refault::host::open_kvm().err().map(|why| why.to_string()),
-            // SAFETY: the call has no preconditions.
             Need::Root => {
+                // SAFETY: the call has no preconditions.
                 (unsafe { libc::geteuid() } != 0).then(|| "only root can become another user".into())
             }
             Need::Tool(name) => tool(name).is_none().then(|| format!("{name} is not installed")),
