@@ -9,7 +9,7 @@ use refault_abi::ipc::Call;
 use refault_abi::kcall::{self, privilege, rts};
 
 use crate::frame::Frame;
-use crate::vmrequest::VmRequest;
+use crate::vmrequest::{Patience, VmRequest};
 
 /// "No process" in the links between table slots.
 pub const NIL: u8 = 0xff;
@@ -168,6 +168,8 @@ pub struct Process {
     pub kernel_message: [u64; 8],
     /// The request of a suspended kernel call.
     pub vm: VmRequest,
+    /// How often the present kernel call has been suspended, and how far it came.
+    pub patience: Patience,
     /// Privilege class.
     pub class: u32,
     /// Endpoint the slot's next process gets.
@@ -209,6 +211,7 @@ impl Process {
         alarm: u64::MAX,
         kernel_message: [0; 8],
         vm: VmRequest::NONE,
+        patience: Patience::FRESH,
         class: 0,
         next_endpoint: Endpoint::NONE,
         name: [0; 16],

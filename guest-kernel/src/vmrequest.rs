@@ -1,7 +1,8 @@
 //! Kernel calls that wait for VM: a copy met an absent page and was not allowed to fail (specification 3.4).
 //!
 //! The one thing to hold in mind: a suspended call keeps nothing but its request message, which is still in
-//! the process's frame; when VM answers, the call starts again from its beginning. What is not here: the
+//! the process's frame; when VM answers, the call starts again from its beginning. Whether that ever comes to an end
+//! must not depend on VM, nor on who takes the page away again, so it is bounded ([`Patience`]). What is not here: the
 //! copy that met the page, and the restart (`system`).
 
 use refault_abi::kcall::rts;
@@ -54,11 +55,44 @@ impl VmRequest {
     };
 }
 
+/// Suspensions of one kernel call without any progress between them, after which it ends with EFAULT. A page that VM
+/// has just made present is missing again only if somebody takes it away again.
+pub const SUSPENSIONS: u8 = 8;
+
+/// What is left of the patience with one kernel call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Fewest bytes that the call still needed when it was suspended.
+    least: u64,
+    /// Suspensions since there were fewer than before.
+    suspensions: u8,
+}
+
+impl Patience {
+    /// For a call that has not been suspended yet.
+    pub const FRESH: Patience = Patience { least: u64::MAX, suspensions: 0 };
+
+    /// Takes note of a suspension with `bytes` still needed; whether it may be.
+    fn spend(&mut self, bytes: u64) -> bool {
+        if bytes < self.least {
+            *self = Patience { least: bytes, suspensions: 0 };
+        }
+        self.suspensions = self.suspensions.saturating_add(1);
+        self.suspensions <= SUSPENSIONS
+    }
+}
+
 impl Table {
     /// Blocks the process in `slot` on `request` and tells VM. The caller has made sure that VM can serve it:
     /// the process is not VM itself.
-    pub fn suspend(&mut self, slot: usize, request: VmRequest) {
+    ///
+    /// # Errors
+    /// EFAULT when the call has been suspended [`SUSPENSIONS`] times and has come no further.
+    pub fn suspend(&mut self, slot: usize, request: VmRequest) -> Result<()> {
         let process = &mut self.procs[slot];
+        if !process.patience.spend(request.bytes) {
+            return Err(Errno::EFAULT);
+        }
         process.vm = VmRequest { stage: Stage::Queued, next: NIL, ..request };
         process.flags |= rts::VMREQUEST;
         match index_of(self.vm_tail) {
@@ -70,6 +104,7 @@ impl Table {
             self.procs[vm].signals |= SIGNAL_KMEM;
             self.notify_from_kernel(vm, FROM_HARDWARE);
         }
+        Ok(())
     }
 
     /// MEMREQ_GET: the next request and the process that waits for it. ENOENT when there is none.
@@ -86,7 +121,7 @@ impl Table {
     }
 
     /// MEMREQ_REPLY: takes the process out of VMREQUEST. ESRCH or EINVAL when there is no such request
-    /// (any more). The caller restarts its kernel call or ends it.
+    /// (any more). The caller restarts its kernel call or ends it, and says when it is over ([`Table::call_over`]).
     pub fn vm_answer(&mut self, requestor: Endpoint) -> Result<usize> {
         let slot = self.lookup(requestor).ok_or(Errno::ESRCH)?;
         let process = &mut self.procs[slot];
@@ -96,6 +131,14 @@ impl Table {
         process.vm = VmRequest::NONE;
         process.flags &= !rts::VMREQUEST;
         Ok(slot)
+    }
+
+    /// The kernel call of the process in `slot`, which had been suspended, is over, unless it is suspended again: the
+    /// next one starts with all patience.
+    pub fn call_over(&mut self, slot: usize) {
+        if self.procs[slot].flags & rts::VMREQUEST == 0 {
+            self.procs[slot].patience = Patience::FRESH;
+        }
     }
 
     /// Forgets the request of a process that ends.

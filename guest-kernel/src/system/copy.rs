@@ -27,7 +27,7 @@ pub fn copy(kernel: &mut Kernel, from: Place, to: Place, bytes: u64, sites: Opti
 }
 
 /// Suspends the caller until VM has made `bytes` from the faulting address on present in the memory of the
-/// process in `target`. EFAULT where nobody could: VM cannot wait for itself.
+/// process in `target`. EFAULT where nobody could (VM cannot wait for itself), and where it was of no use.
 pub fn suspend(kernel: &mut Kernel, me: usize, target: usize, fault: &SoftFault, bytes: u64) -> Errno {
     let table = &mut kernel.table;
     let is_vm = |slot: usize| table.procs[slot].endpoint == Endpoint::VM;
@@ -42,9 +42,13 @@ pub fn suspend(kernel: &mut Kernel, me: usize, target: usize, fault: &SoftFault,
         write: fault.end == End::To,
         ..VmRequest::NONE
     };
-    table.suspend(me, request);
-    kernel.count(Counter::Suspends);
-    Errno::VMSUSPEND
+    match table.suspend(me, request) {
+        Ok(()) => {
+            kernel.count(Counter::Suspends);
+            Errno::VMSUSPEND
+        }
+        Err(error) => error,
+    }
 }
 
 /// User memory of the process in `slot`.

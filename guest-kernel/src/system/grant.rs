@@ -115,7 +115,12 @@ fn conclude(
     }
     let owner =
         if fault.end == granted { kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)? } else { me };
-    Err(suspend(kernel, me, owner, &fault, bytes - progress.bytes))
+    let error = suspend(kernel, me, owner, &fault, bytes - progress.bytes);
+    if error == Errno::EFAULT {
+        // Whoever made the grant must not take what was moved for all there was.
+        mark(kernel, grant, &fault, granted);
+    }
+    Err(error)
 }
 
 /// One copy through a grant: the result and the bytes moved.

@@ -43,6 +43,7 @@ pub fn vmctl(kernel: &mut Kernel, me: usize) -> Result<()> {
                 // as they were when it called. It may suspend again.
                 super::call(kernel, slot);
             }
+            kernel.table.call_over(slot);
             kernel.table.unblock(slot, 0);
             Ok(())
         }

@@ -26,7 +26,7 @@ fn request(address: u64) -> VmRequest {
 fn in_order_and_once() {
     let mut table = table();
     for slot in [12, 13, 14] {
-        table.suspend(slot, request(slot as u64));
+        table.suspend(slot, request(slot as u64)).unwrap();
     }
     let vm = Endpoint::VM.slot() as usize;
     assert_eq!((table.procs[vm].signals, table.procs[vm].notify_kernel), (SIGNAL_KMEM, FROM_HARDWARE));
@@ -47,7 +47,7 @@ fn in_order_and_once() {
 #[test]
 fn an_answer_needs_a_fetched_request() {
     let mut table = table();
-    table.suspend(12, request(1));
+    table.suspend(12, request(1)).unwrap();
     let endpoint = table.procs[12].endpoint;
     assert_eq!(table.vm_answer(endpoint), Err(Errno::EINVAL), "not fetched yet");
     assert_eq!(table.procs[12].flags, rts::VMREQUEST);
@@ -58,7 +58,7 @@ fn the_dead_leave_the_queue() {
     for victim in [12, 13, 14] {
         let mut table = table();
         for slot in [12, 13, 14] {
-            table.suspend(slot, request(slot as u64));
+            table.suspend(slot, request(slot as u64)).unwrap();
         }
         table.exit(victim);
         let mut left = Vec::new();
@@ -67,7 +67,39 @@ fn the_dead_leave_the_queue() {
         }
         let expected: Vec<usize> = [12, 13, 14].into_iter().filter(|slot| *slot != victim).collect();
         assert_eq!(left, expected);
-        table.suspend(expected[0], request(9));
+        table.suspend(expected[0], request(9)).unwrap();
         assert_eq!(table.vm_request().map(|(slot, _)| slot), Ok(expected[0]));
     }
+}
+
+/// Suspends with `bytes` still needed and has VM answer.
+fn round(table: &mut Table, bytes: u64) -> Result<()> {
+    table.suspend(12, VmRequest { bytes, ..request(1) })?;
+    table.vm_request()?;
+    table.vm_answer(table.procs[12].endpoint).map(drop)
+}
+
+#[test]
+fn a_page_that_never_stays_ends_the_call() {
+    let mut table = table();
+    for _ in 0..SUSPENSIONS {
+        assert_eq!(round(&mut table, 100), Ok(()));
+    }
+    assert_eq!(round(&mut table, 100), Err(Errno::EFAULT));
+    assert_eq!((table.procs[12].flags, table.vm_request().map(|_| ())), (0, Err(Errno::ENOENT)));
+    // The next call has all of it again.
+    table.call_over(12);
+    assert_eq!(round(&mut table, 100), Ok(()));
+}
+
+#[test]
+fn progress_renews_the_patience_and_falling_back_does_not() {
+    let mut table = table();
+    for bytes in (1..=1000).rev() {
+        assert_eq!(round(&mut table, bytes), Ok(()), "{bytes} bytes to go");
+    }
+    // Back and forth between two pages, neither of which stays.
+    let outcomes: Vec<_> =
+        [500, 1].into_iter().cycle().take(40).map(|bytes| round(&mut table, bytes)).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), usize::from(SUSPENSIONS) - 1);
 }

@@ -89,6 +89,8 @@ pub enum Cure {
 pub enum Decision {
     /// The answer is the operation's result.
     Final,
+    /// The last attempt that the policy allows has met a fault, too: whatever was answered, the result is EFAULT.
+    GiveUp,
     /// Cure, then repeat with or without CPF_TRY.
     Repeat {
         /// First this.
@@ -110,6 +112,7 @@ pub fn decide(
     match (policy, mark) {
         (Retry::Efault, _) if attempt == 1 && answer == Err(Errno::EFAULT) => once,
         (Retry::Mark, Some(_)) if attempt == 1 => once,
+        (Retry::Mark, Some(_)) => Decision::GiveUp,
         (Retry::Hardened, Some(_)) if replay == Replay::CommitAfterCopy && answer.is_ok() => Decision::Final,
         (Retry::Hardened, Some(fault)) => {
             let cure = match fault.side {
@@ -179,6 +182,10 @@ pub async fn run<K: Kernel>(
         let result = message.get::<Status>().check();
         let (cure, keep_try) = match decide(vfs.options.retry, replay, attempt, result, mark) {
             Decision::Final => return result.map(|_| message),
+            Decision::GiveUp => {
+                vfs.kernel.count(Counter::VfsGivenUp);
+                return Err(Errno::EFAULT);
+            }
             Decision::Repeat { cure, cpf_try } => (cure, cpf_try),
         };
         if mark.is_some_and(|fault| !budget.spend(fault)) {

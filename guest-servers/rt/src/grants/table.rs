@@ -214,9 +214,10 @@ impl<'t> Slots<'t> {
                 soft_fault(last, slot.mark_address.load(Ordering::Relaxed))
             }
             Mark::Id | Mark::Flag => {
-                // The seed's order: look first, invalidate second. A mark stored in between is lost.
+                // The seed's order: look first, invalidate second. A mark stored in between is lost. Without TRY there
+                // is a mark, too, if the kernel has given up waiting for the page.
                 let wanted = if self.mode == Mark::Id { id.0 } else { 1 };
-                let marked = state.flags() & TRY != 0 && slot.mark_id.load(Ordering::Relaxed) == wanted;
+                let marked = slot.mark_id.load(Ordering::Relaxed) == wanted;
                 slot.state.store(State::new(0, 0, state.sequence()).0, Ordering::Release);
                 fence(Ordering::SeqCst);
                 slot.state.store(State::new(0, 0, sequence).0, Ordering::Release);
