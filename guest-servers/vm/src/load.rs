@@ -109,7 +109,7 @@ fn store<R: Ram>(
         let inside = at % PAGE;
         let count = rest.len().min((PAGE - inside) as usize);
         let (part, after) = rest.split_at(count);
-        let frame = memory.allocate().map_err(|refusal| refusal.errno())?;
+        let frame = memory.allocate_for(process).map_err(|refusal| refusal.errno())?;
         memory.ram.zero_page(frame);
         memory.ram.write(frame + inside, part);
         memory

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use refault_abi::kcall::privilege;
 use refault_abi::layout::{PAGE, page_floor, pte};
 use refault_abi::vm::{PROT_EXEC, PROT_WRITE};
 use refault_abi::{Errno, Result};
@@ -17,6 +18,11 @@ use crate::process::Process;
 use crate::ram::Ram;
 use crate::regions::{Backing, Refused as RegionRefused, Region};
 use crate::tables;
+
+/// Most frames kept for servers: 4 MiB, as much as a file system's cache.
+const RESERVE: u64 = 1024;
+/// At most one part in so many of all frames is kept.
+const RESERVE_PART: u64 = 16;
 
 /// An access to make possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +135,21 @@ impl<'m, R: Ram> Memory<'m, R> {
         self.frames.allocate().ok_or(Refusal::NoMemory)
     }
 
+    /// A frame for a process. Programs leave the last [`RESERVE`]d ones to the servers, which could not serve anybody
+    /// without: only who takes the memory feels that there is no more.
+    pub fn allocate_for(&mut self, process: &Process) -> core::result::Result<u64, Refusal> {
+        if matches!(process.privilege, privilege::USER | privilege::TEST) {
+            let reserve = (self.frames.total() / RESERVE_PART).min(RESERVE);
+            if self.frames.free() <= reserve {
+                self.evict();
+            }
+            if self.frames.free() <= reserve {
+                return Err(Refusal::NoMemory);
+            }
+        }
+        self.allocate()
+    }
+
     /// Throws out every cached page that only the cache holds.
     fn evict(&mut self) {
         let mut gone = Vec::new();
@@ -215,7 +236,7 @@ impl<'m, R: Ram> Memory<'m, R> {
         let (file, start) = match region.backing {
             Backing::Physical { .. } => return Err(Refusal::Invalid),
             Backing::Anonymous => {
-                let frame = self.allocate()?;
+                let frame = self.allocate_for(process)?;
                 self.ram.zero_page(frame);
                 self.map_frame(process.root, address, frame, region.protection)?;
                 return Ok(Outcome::Ready { frame, how: How::Fresh });
@@ -230,7 +251,7 @@ impl<'m, R: Ram> Memory<'m, R> {
         // The process's own reference first: making room must not take the page away.
         self.frames.acquire(page.frame);
         let outcome = if access.write || left < PAGE {
-            self.map_copy(process.root, address, &region, page.frame, left)
+            self.map_copy(process, address, &region, page.frame, left)
         } else {
             let entry = self.entry(page.frame, region.protection, false);
             self.map(process.root, address, entry)
@@ -245,13 +266,13 @@ impl<'m, R: Ram> Memory<'m, R> {
     /// Maps a copy of `source`, of which the first `valid` bytes count; the caller's reference to `source` is used up.
     fn map_copy(
         &mut self,
-        root: u64,
+        process: &Process,
         address: u64,
         region: &Region,
         source: u64,
         valid: u64,
     ) -> core::result::Result<Outcome, Refusal> {
-        let copied = self.allocate();
+        let copied = self.allocate_for(process);
         if let Ok(frame) = copied {
             self.ram.copy_page(source, frame);
             if valid < PAGE {
@@ -260,7 +281,7 @@ impl<'m, R: Ram> Memory<'m, R> {
         }
         self.frames.release(source);
         let frame = copied?;
-        self.map_frame(root, address, frame, region.protection)?;
+        self.map_frame(process.root, address, frame, region.protection)?;
         Ok(Outcome::Ready { frame, how: How::Copied })
     }
 
@@ -276,8 +297,11 @@ impl<'m, R: Ram> Memory<'m, R> {
             self.map_frame(process.root, address, frame, region.protection)?;
             return Ok(Outcome::Ready { frame, how: How::Upgraded });
         }
-        // The entry's reference passes to the copy's source, which gives it up.
-        self.map_copy(process.root, address, region, frame, PAGE)
+        // The entry keeps its reference until the copy has taken its place: there may be no frame for it.
+        self.frames.acquire(frame);
+        let outcome = self.map_copy(process, address, region, frame, PAGE)?;
+        self.frames.release(frame);
+        Ok(outcome)
     }
 
     /// Adds a region. EINVAL when it overlaps, ENOMEM when there are too many.

@@ -146,10 +146,43 @@ fn memory_runs_out_cleanly_after_the_cache_made_room() {
     memory.add_region(&mut user, region).unwrap();
     let pages = (0..).map(|page| memory.resolve(&user, MMAP_START + page * PAGE, WRITE));
     let served = pages.take_while(|outcome| matches!(outcome, Outcome::Ready { .. })).count();
-    // Everything but the root and three tables.
-    assert_eq!(served, PAGES - 1 - 4);
+    // Everything but the root, three tables and what is kept for servers.
+    let reserve = (PAGES - 1) / RESERVE_PART as usize;
+    assert_eq!(served, PAGES - 1 - 4 - reserve);
     assert!(memory.cache.is_empty());
+    let mut server = process(&mut memory, Endpoint::MFS);
+    server.privilege = privilege::SERVER;
+    memory.add_region(&mut server, region).unwrap();
+    let pages = (0..).map(|page| memory.resolve(&server, MMAP_START + page * PAGE, WRITE));
+    let served = pages.take_while(|outcome| matches!(outcome, Outcome::Ready { .. })).count();
+    assert_eq!(served, reserve - 4, "a server gets the rest");
+    let _ = memory.destroy(&mut server);
     let _ = memory.destroy(&mut user);
+    assert_eq!(memory.frames.free(), memory.frames.total());
+}
+
+#[test]
+fn a_shared_page_that_cannot_be_copied_stays_shared() {
+    let mut counters = [0; PAGES];
+    let mut memory = memory(&mut counters);
+    let (mut fs, cached) = file_system(&mut memory, 0x33, false);
+    let file = memory.files.add(9, 1, 2, PAGE);
+    let mut user = process(&mut memory, Endpoint::INIT);
+    map(&mut memory, &mut user, RW, Backing::File { file, offset: 0 });
+    assert_eq!(ready(memory.resolve(&user, MMAP_START, READ)), (cached, How::Cached));
+    let held: Vec<u64> = core::iter::from_fn(|| memory.frames.allocate()).collect();
+    for _ in 0..3 {
+        assert_eq!(memory.resolve(&user, MMAP_START, WRITE), Outcome::Refused(Refusal::NoMemory));
+    }
+    // The file system's, the cache's and the user's.
+    assert_eq!(memory.frames.references(cached), 3);
+    for frame in held {
+        memory.frames.release(frame);
+    }
+    assert_eq!(ready(memory.resolve(&user, MMAP_START, WRITE)).1, How::Copied);
+    assert_eq!(memory.frames.references(cached), 2);
+    let _ = (memory.destroy(&mut user), memory.destroy(&mut fs));
+    memory.forget(Key { device: 1, inode: 2, offset: 0 });
     assert_eq!(memory.frames.free(), memory.frames.total());
 }
 
