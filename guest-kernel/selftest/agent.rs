@@ -15,6 +15,8 @@ pub const INVALID: u16 = 0x7101;
 pub const SPIN: u16 = 0x7102;
 /// Order: repeat the trap of word 0 (call), 1 (peers), 2 (count), message words from word 3 on.
 pub const REPEAT: u16 = 0x7103;
+/// Order: execute SYSCALL as 32-bit code, of which the processor may make a way into ring 0 of its own.
+pub const NARROW: u16 = 0x7104;
 /// Report: payload: result in the low half of word 0, status in the high half, then six message words.
 pub const REPORT: u16 = 0x7200;
 
@@ -40,6 +42,10 @@ pub extern "C" fn main() -> ! {
             }
             // SAFETY: it ends this process.
             INVALID => unsafe { core::arch::asm!("ud2") },
+            // SAFETY: it ends this process, at the latest at the invalid instruction.
+            NARROW => unsafe {
+                core::arch::asm!("lea {0}, [rip + 2f]", "push 0x1b", "push {0}", "retfq", "2: syscall", "ud2", out(reg) _)
+            },
             SPIN => loop {
                 let place = core::ptr::with_exposed_provenance_mut::<u64>(order.payload[0] as usize);
                 // SAFETY: VM chose an address that is the agent's.

@@ -3,6 +3,7 @@
 use refault_abi::counters::Counter;
 use refault_abi::ipc::{Call, Delivery, NOTIFY_TYPE, senda};
 use refault_abi::kcall::{self, privilege, rts};
+use refault_abi::layout::pte;
 use refault_abi::{Endpoint, Errno, Message, pm};
 
 use crate::trap::{kernel_call, primitive};
@@ -201,6 +202,18 @@ fn asynchronous(world: &mut World) {
     for (words, error) in bad {
         same!(world.execute(&a, Call::SendA, NONE, NONE, words).result, code(error), "bad SENDA table");
     }
+    // An entry that cannot be marked done is not delivered: it would be, again and again.
+    entry(world, 0, senda::VALID, 0x24);
+    same!(
+        world.execute(&a, Call::SendA, NONE, NONE, &[ARENA, 1]).result,
+        0,
+        "SENDA before the table is read-only"
+    );
+    world.map(a.root, ARENA, a.arena, pte::PRESENT | pte::USER);
+    let got = world.execute(&b, Call::ReceiveNb, NONE, ANY, &[]).result;
+    same!(got, code(Errno::ENOTREADY), "an entry in a read-only table");
+    let got = world.execute(&a, Call::SendA, NONE, NONE, &[ARENA, 1]).result;
+    same!(got, code(Errno::EFAULT), "a read-only table");
     world.remove(&a);
     world.remove(&b);
 }
@@ -285,20 +298,22 @@ fn privileges(world: &mut World) {
 
 fn exceptions(world: &mut World) {
     let manager = world.agent_in(Endpoint::PM.slot(), "pm", privilege::SERVER, 4);
-    let a = world.agent("a", privilege::TEST, 5);
-    world.settle();
-    world.order_raw(&a, agent::INVALID, [0; 7]);
-    world.settle();
-    let (flags, target) = world.state(&a);
-    same!(flags, rts::STOPPED | rts::SENDING, "stopped by an invalid instruction");
-    same!(target, Endpoint::PM, "telling PM");
-    let got = world.execute(&manager, Call::Receive, NONE, ANY, &[]);
-    same!((got.source(), got.kind()), (a.endpoint, pm::KILLED), "KILLED in its name");
-    check(Delivery(got.status).from_kernel(), format_args!("KILLED is from the kernel"));
-    same!(got.words[1], u64::from(a.endpoint.raw() as u32) | 4 << 32, "SIGILL");
-    world.settle();
-    same!(world.state(&a).0, rts::STOPPED, "stays stopped");
-    world.remove(&a);
+    for (order, signal) in [(agent::INVALID, 4), (agent::NARROW, 11)] {
+        let a = world.agent("a", privilege::TEST, 5);
+        world.settle();
+        world.order_raw(&a, order, [0; 7]);
+        world.settle();
+        let (flags, target) = world.state(&a);
+        same!(flags, rts::STOPPED | rts::SENDING, "stopped by an exception");
+        same!(target, Endpoint::PM, "telling PM");
+        let got = world.execute(&manager, Call::Receive, NONE, ANY, &[]);
+        same!((got.source(), got.kind()), (a.endpoint, pm::KILLED), "KILLED in its name");
+        check(Delivery(got.status).from_kernel(), format_args!("KILLED is from the kernel"));
+        same!(got.words[1], u64::from(a.endpoint.raw() as u32) | signal << 32, "which signal");
+        world.settle();
+        same!(world.state(&a).0, rts::STOPPED, "stays stopped");
+        world.remove(&a);
+    }
     world.remove(&manager);
 }
 

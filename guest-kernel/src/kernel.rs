@@ -61,6 +61,10 @@ impl Kernel {
     /// A process did something it cannot continue from: it stops, and PM is told.
     pub fn stop(&mut self, me: usize, signal: u32, address: u64) {
         let process = &mut self.table.procs[me];
+        if process.endpoint == Endpoint::PM {
+            // Whoever would be told is the one that cannot listen.
+            panic!("signal {signal} in PM, at {address:#x}");
+        }
         process.flags |= rts::STOPPED;
         let killed = Killed { endpoint: process.endpoint.raw(), signal, address };
         let payload = payload(&killed);

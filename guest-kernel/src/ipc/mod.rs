@@ -20,7 +20,8 @@ use crate::table::{Table, index_of};
 pub trait Machine {
     /// Time stamp for notifications.
     fn now(&mut self) -> u64;
-    /// Reads an entry of an asynchronous table in the address space `root`; `None` when it is not there.
+    /// Reads an entry of an asynchronous table in the address space `root`; `None` when it is not there, or could
+    /// not be marked finished.
     fn read_async(&mut self, root: u64, address: u64) -> Option<AsyncEntry>;
     /// Stores flags and result of a finished entry.
     fn finish_async(&mut self, root: u64, address: u64, flags: u32, result: i32);

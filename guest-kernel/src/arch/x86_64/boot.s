@@ -37,7 +37,7 @@ boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            # 08 kernel code, accessed
     .quad 0x00cf93000000ffff            # 10 kernel data
-    .quad 0x00cffb000000ffff            # 18 not used: SYSRET's 32-bit code
+    .quad 0                             # 18 SYSRET's 32-bit code: there is none, or SYSCALL could come from there
     .quad 0x00cff3000000ffff            # 20 user data
     .quad 0x00affb000000ffff            # 28 user code
     .quad 0, 0                          # 30 task state: each processor has a copy of this table

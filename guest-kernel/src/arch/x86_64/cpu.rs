@@ -55,8 +55,9 @@ pub struct Cpu {
     root: AtomicU64,
     /// Kernel address at which the last copy faulted, 0 for none; bit 0 set: at the second stage.
     copy_fault: AtomicU64,
-    /// Consecutive reflected traps the kernel met at one address outside copies.
+    /// Consecutive reflected traps the kernel met at one page outside copies, and that page's address.
     stubborn: AtomicU64,
+    stubborn_page: AtomicU64,
     number: AtomicU64,
     gdt: UnsafeCell<[u64; 8]>,
     task: UnsafeCell<TaskState>,
@@ -79,6 +80,7 @@ static CPUS: [Cpu; PROCESSORS] = [const {
         root: AtomicU64::new(0),
         copy_fault: AtomicU64::new(0),
         stubborn: AtomicU64::new(0),
+        stubborn_page: AtomicU64::new(0),
         number: AtomicU64::new(0),
         gdt: UnsafeCell::new([0; 8]),
         task: UnsafeCell::new(TaskState {
@@ -279,8 +281,15 @@ impl Cpu {
         (fault != 0).then_some((fault & !1, fault & 1 != 0))
     }
 
-    /// Counts another reflected trap outside copies; an honest one is cured by the first PAGE_BACK.
-    pub fn count_stubborn(&self) -> u64 {
-        self.stubborn.fetch_add(1, Ordering::Relaxed)
+    /// Counts another reflected trap outside copies at `page` and answers how many there were in a row; an honest one
+    /// is cured by the first PAGE_BACK.
+    pub fn count_stubborn(&self, page: u64) -> u64 {
+        let before = if self.stubborn_page.swap(page, Ordering::Relaxed) == page {
+            self.stubborn.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        self.stubborn.store(before + 1, Ordering::Relaxed);
+        before
     }
 }

@@ -94,7 +94,10 @@ impl ipc::Machine for Machine {
         let mut entry = AsyncEntry::new_zeroed();
         let words = ptr::from_mut(&mut entry).cast::<u64>();
         for index in 0..size_of::<AsyncEntry>() / 8 {
-            let word = self.read_word(root, address + index as u64 * 8)?;
+            // Writable, or an entry could never be marked DONE and would be delivered over and over.
+            let direct = self.user_word(root, address + index as u64 * 8, true)?;
+            // SAFETY: RAM, mapped, aligned; its owner may change it, hence volatile.
+            let word = unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() };
             // SAFETY: an entry consists of that many words, and any bits are one.
             unsafe { words.add(index).write(word) };
         }
@@ -145,12 +148,6 @@ impl Machine {
             return None;
         }
         self.direct(translate(self, root, address, write).ok()?)
-    }
-
-    fn read_word(&self, root: u64, address: u64) -> Option<u64> {
-        let direct = self.user_word(root, address, false)?;
-        // SAFETY: RAM, mapped, aligned; its owner may change it, hence volatile.
-        Some(unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() })
     }
 
     /// Reads a grant entry. `None` when its page is absent or the entry changed while it was read.

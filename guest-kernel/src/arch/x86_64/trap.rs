@@ -184,7 +184,7 @@ fn process_frame(kernel: &Kernel, me: usize) -> Frame {
 fn ask_back(cpu: &Cpu, page: u64, frame: &Frame) {
     /// Far more than any schedule of single faults; a rule that keeps such a page away for ever ends here.
     const PATIENCE: u64 = 100_000;
-    if cpu.count_stubborn() > PATIENCE {
+    if cpu.count_stubborn(page) > PATIENCE {
         panic::exception(frame, format_args!("page {page:#x} does not come back"));
     }
     doorbell::page_back(page);
