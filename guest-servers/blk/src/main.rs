@@ -33,6 +33,10 @@ fn main(_args: refault_rt::start::Args) -> i32 {
                 driver.interrupt(&mut done);
             }
             (_, true) => {}
+            // Whoever writes to the disk behind a file system's back ruins it.
+            (_, false) if !server::is_boot_server(request.message.sender()) => {
+                answer(&mut done, &request, Answer::unit(Err(Errno::EPERM)));
+            }
             (Some(driver), false) => dispatch(driver, &request, &mut done),
             (None, false) => answer(&mut done, &request, no_device(request.message.kind())),
         }

@@ -48,7 +48,20 @@ fn target(endpoint: Endpoint) -> Target {
 
 /// A request to another server with a plain status as its answer.
 fn ask<T: Payload>(server: Endpoint, request: u16, payload: &T) -> Result<u64> {
-    ipc::sendrec(server, &Message::new(request, payload))?.get::<Status>().check()
+    let answer = ipc::sendrec(server, &Message::new(request, payload))?;
+    if answer.kind() != REPLY {
+        // KILLED or EXIT in its name: the wait for the answer takes whatever comes from there.
+        return Err(server_died(server));
+    }
+    answer.get::<Status>().check()
+}
+
+/// A server is gone. VFS may be the one, or wait for the one: nothing is written back.
+fn server_died(server: Endpoint) -> Errno {
+    diag!("pm: server {} ended", server.raw());
+    // Does not return unless it is denied, which it is not.
+    let _ = kernel::shutdown(SERVER_DIED);
+    Errno::EIO
 }
 
 impl Pm {
@@ -77,10 +90,7 @@ impl Pm {
                 self.killed(&message.get());
                 Answer::Later
             }
-            pm::EXIT if server_slot(sender) => {
-                diag!("pm: server {} ended", sender.raw());
-                Answer::unit(shutdown(SERVER_DIED))
-            }
+            pm::EXIT if server_slot(sender) => Answer::unit(Err(server_died(sender))),
             pm::EXIT | pm::SHUTDOWN | pm::KILLED => Answer::unit(Err(Errno::EPERM)),
             _ => Answer::unit(Err(Errno::EBADREQUEST)),
         }

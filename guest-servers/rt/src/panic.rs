@@ -4,12 +4,16 @@ use core::panic::PanicInfo;
 
 /// Exit status of a program that panicked.
 const PANIC_STATUS: i32 = 101;
+/// Status of the machine when a server it cannot do without panicked: EX_SOFTWARE of sysexits.h.
+const SERVER_DIED: i64 = 70;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     if !crate::print::diag_line(format_args!("{info}")) {
         crate::print::print_to(2, format_args!("{info}\n"));
     }
+    // PM and VM have this right, and nobody could take note of their end; to everybody else it is denied.
+    let _ = crate::kernel::shutdown(SERVER_DIED);
     crate::start::exit(PANIC_STATUS)
 }
 

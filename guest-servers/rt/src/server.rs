@@ -40,7 +40,7 @@ impl Answer {
 }
 
 /// Whether the requester is one of the boot servers, which always come back to receiving.
-fn is_boot_server(source: Endpoint) -> bool {
+pub fn is_boot_server(source: Endpoint) -> bool {
     source.generation() == 0 && source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT)
 }
 

@@ -57,7 +57,13 @@ pub fn run() -> core::result::Result<core::convert::Infallible, &'static str> {
             }
             Some(answer) => {
                 let answer = answer.with_transaction(request.message.transaction());
-                server.post(request.message.sender(), answer, senda::NOREPLY);
+                let to = request.message.sender();
+                if server.servers_only(to).is_ok() {
+                    server.post(to, answer, senda::NOREPLY);
+                } else {
+                    // Nothing is kept for a process that may never receive it.
+                    let _ = ipc::sendnb(to, &answer);
+                }
                 server::next()
             }
             None => server::next(),
