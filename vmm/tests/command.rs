@@ -282,3 +282,89 @@ fn the_demo_shows_what_it_must() {
         assert_eq!(run["image"]["identical"], true, "{}", run["image"]);
     }
 }
+
+/// A guest that prints without end.
+fn chattering_guest() -> Vec<u8> {
+    // mov $'x', %al; mov $0x3f8, %edx; out; jmp back
+    refault::micro::elf(&[0xb0, b'x', 0xba, 0xf8, 0x03, 0, 0, 0xee, 0xeb, 0xfd], 0x10_0000, 0x10_0000)
+}
+
+/// The exit code of a command that must end although nobody reads what it says.
+fn code_of(mut child: std::process::Child) -> Option<i32> {
+    let id = child.id();
+    let (tell, ended) = std::sync::mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let code = child.wait().unwrap().code();
+        let _ = tell.send(());
+        code
+    });
+    if ended.recv_timeout(std::time::Duration::from_secs(120)).is_err() {
+        // SAFETY: the child is ours and has not been waited for.
+        unsafe { libc::kill(id as i32, libc::SIGKILL) };
+    }
+    waiter.join().unwrap()
+}
+
+#[test]
+fn a_reader_that_does_not_read_keeps_no_machine_alive() {
+    if !kvm_or_skip("a_reader_that_does_not_read_keeps_no_machine_alive") {
+        return;
+    }
+    let files = Files::new();
+    let kernel = files.file("kernel", &chattering_guest());
+    let mut child = command(&["run", "--kernel", text(&kernel), "--timeout", "2s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let unread = child.stdout.take();
+    assert_eq!(code_of(child), Some(172));
+    drop(unread);
+}
+
+#[test]
+fn a_time_beyond_the_clock_is_no_limit() {
+    if !kvm_or_skip("a_time_beyond_the_clock_is_no_limit") {
+        return;
+    }
+    let files = Files::new();
+    let kernel = files.file("kernel", &exit_guest(5));
+    let (code, said) = failure(&["run", "--kernel", text(&kernel), "--timeout", "18446744073709551615"]);
+    assert_eq!(code, 5, "{said}");
+}
+
+/// A pipe whose reader has gone.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_result_that_nobody_takes_is_code_169_and_no_panic() {
+    let files = Files::new();
+    let image = files.0.path().join("disk.img");
+    let export = files.0.path().join("guest");
+    for arguments in [
+        vec!["mkfs", text(&image), "--size", "1M"],
+        vec!["mkfs", text(&image), "--size", "1M", "--force", "--json", "-"],
+        vec!["export", text(&export)],
+        vec!["doctor"],
+        vec!["doctor", "--json", "-"],
+    ] {
+        let output = command(&arguments).stdout(closed_pipe()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(169), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn an_error_that_nobody_reads_keeps_its_code() {
+    for (arguments, code) in
+        [(vec!["run", "--inject", "nonsense"], 163), (vec!["mkfs", "/nonexistent/x.img"], 168)]
+    {
+        let status = command(&arguments).stderr(closed_pipe()).stdout(closed_pipe()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}

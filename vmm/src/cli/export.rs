@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         std::fs::write(&path, bytes)
             .with_context(|| format!("{}: cannot write it", path.display()))
             .map_err(output)?;
-        println!("{}: {} bytes", path.display(), bytes.len());
+        super::output::result(format_args!("{}: {} bytes\n", path.display(), bytes.len()))?;
     }
     Ok(0)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::exit_code::ExitCode;
 use crate::mkfs::{Options, make_demo_image, make_image};
 
-use super::{Failure, report, size};
+use super::{Failure, output, report, size};
 
 /// Make a MINIX v3 disk image that this project's guest and the host's own tools can read.
 #[derive(Debug, clap::Args)]
@@ -42,8 +42,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         Some(file) => {
             report::write_json(file, &serde_json::json!({"schema": "refault.mkfs/1", "image": made}))?
         }
-        None => println!(
-            "{}: {} bytes, {} files ({} bytes), {} directories, {} links, {} bytes free",
+        None => output::result(format_args!(
+            "{}: {} bytes, {} files ({} bytes), {} directories, {} links, {} bytes free\n",
             args.image.display(),
             made.bytes,
             made.files,
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             made.directories,
             made.links,
             made.free_bytes
-        ),
+        ))?,
     }
     Ok(0)
 }

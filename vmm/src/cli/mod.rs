@@ -5,6 +5,7 @@
 pub mod disk;
 pub mod export;
 pub mod mkfs;
+pub mod output;
 pub mod report;
 pub mod run;
 pub mod size;
@@ -66,6 +67,8 @@ pub fn main() -> u8 {
             tracing_subscriber::EnvFilter::try_from_env("REFAULT_LOG").unwrap_or_else(|_| "warn".into()),
         )
         .with_writer(std::io::stderr)
+        // Errors of writing would be printed by a macro that panics, in whichever thread had something to say.
+        .log_internal_errors(false)
         .init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -84,7 +87,7 @@ pub fn main() -> u8 {
             .map_err(|e| Failure::new(ExitCode::Output, e)),
     };
     done.unwrap_or_else(|failure| {
-        eprintln!("refault: {}", chain(&failure.error));
+        output::remark(format_args!("refault: {}\n", chain(&failure.error)));
         failure.code as u8
     })
 }

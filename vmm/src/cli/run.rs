@@ -1,6 +1,6 @@
 //! The verb `run`: one machine from the command line, or the demo.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::inject::parse_rule;
 use crate::mkfs;
 use crate::vm::assemble::AssembleError;
 use crate::vm::config::{Console, DEFAULT_MEMORY, Disk};
+use crate::vm::patience::{EndSignal, PatientOutput};
 use crate::vm::{Config, End, Outcome, Vm};
 
 use super::terminal::RawMode;
-use super::{Failure, disk, report, size};
+use super::{Failure, disk, output, report, size};
 
 const EXAMPLES: &str = "Examples:
   refault run                                        the demo
@@ -100,6 +101,16 @@ enum MechanismName {
     Protnone,
 }
 
+impl MechanismName {
+    fn wanted(self) -> Wanted {
+        match self {
+            MechanismName::Best => Wanted::Best,
+            MechanismName::Poison => Wanted::Poison,
+            MechanismName::Protnone => Wanted::ProtNone,
+        }
+    }
+}
+
 /// A time with a unit, or seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
@@ -142,6 +153,9 @@ async fn verb(args: Args, started: Instant) -> Result<u8, Failure> {
             stats: args.stats,
             json: args.json.clone(),
             seed: args.seed,
+            cpus: args.cpus.unwrap_or(1),
+            memory: args.mem.unwrap_or(DEFAULT_MEMORY),
+            mechanism: args.mechanism.wanted(),
             started,
         })
         .await;
@@ -165,6 +179,7 @@ async fn one(args: Args, started: Instant) -> Result<u8, Failure> {
     let (stats, json) = (args.stats, args.json.clone());
     let json_on_stdout = json.as_deref() == Some(Path::new("-"));
     let scratch = Scratch::default();
+    let kernel = args.kernel.clone();
     let (config, _terminal) = configure(args, started, json_on_stdout, &scratch)?;
     let mut request = report::Request {
         command_line: String::new(),
@@ -173,7 +188,13 @@ async fn one(args: Args, started: Instant) -> Result<u8, Failure> {
         cpus: config.cpus,
         memory: config.memory,
     };
-    let vm = Vm::start(config).map_err(failure)?;
+    let vm = Vm::start(config).map_err(|error| match (error, kernel) {
+        (AssembleError::Kernel(why), Some(path)) => Failure::new(
+            ExitCode::Kernel,
+            anyhow::anyhow!("the kernel {} cannot be booted: {why}", path.display()),
+        ),
+        (error, _) => failure(error),
+    })?;
     request.command_line = vm.command_line().to_owned();
     let outcome = vm.run().await;
     finish(&request, &outcome, stats, json.as_deref())
@@ -185,16 +206,14 @@ fn finish(
     stats: bool,
     json: Option<&Path>,
 ) -> Result<u8, Failure> {
-    // The guest's last words come before ours.
-    let _ = io::stdout().flush();
     if stats {
-        eprint!("{}", report::stats_text(&outcome.stats));
+        output::remark(format_args!("{}", report::stats_text(&outcome.stats)));
     }
     if let Some(file) = json {
         report::write_json(file, &report::document(request, outcome))?;
     }
     if !matches!(outcome.end, End::Exited(_)) {
-        eprintln!("refault: {}", report::describe(&outcome.end).2);
+        output::remark(format_args!("refault: {}\n", report::describe(&outcome.end).2));
     }
     Ok(exit_code::of_end(&outcome.end))
 }
@@ -225,7 +244,10 @@ fn configure(
     let mut disks = disks.map_err(|e| Failure::new(ExitCode::Disk, e))?;
     let (kernel, image): (Arc<[u8]>, Option<Arc<[u8]>>) = match &args.kernel {
         Some(path) => (Arc::from(read(path, "kernel")?), None),
-        None => (Arc::from(guest_image::KERNEL), Some(Arc::from(guest_image::BOOT_IMAGE))),
+        None => {
+            guest_words(args.cmdline.as_deref().unwrap_or_default())?;
+            (Arc::from(guest_image::KERNEL), Some(Arc::from(guest_image::BOOT_IMAGE)))
+        }
     };
     if args.kernel.is_none() && disks.is_empty() {
         disks.push(scratch.demo_disk()?);
@@ -243,15 +265,13 @@ fn configure(
         false => None,
     };
     // With the document on standard output, the console goes to standard error.
-    let output: Box<dyn Write + Send> = match json_on_stdout {
-        true => Box::new(io::stderr()),
-        false => Box::new(io::stdout()),
+    let output = match json_on_stdout {
+        true => io::stderr().as_fd().try_clone_to_owned(),
+        false => io::stdout().as_fd().try_clone_to_owned(),
     };
-    let mechanism = match args.mechanism {
-        MechanismName::Best => Wanted::Best,
-        MechanismName::Poison => Wanted::Poison,
-        MechanismName::Protnone => Wanted::ProtNone,
-    };
+    let ready = output.and_then(|to| Ok((to, EndSignal::new()?)));
+    let (output, ending) = ready.map_err(|e| Failure::new(ExitCode::Host, e))?;
+    let output = Box::new(PatientOutput::new(output, ending.clone()));
     let config = Config {
         image,
         command_line: args.cmdline.unwrap_or_default(),
@@ -260,20 +280,35 @@ fn configure(
         cpus: args.cpus.unwrap_or(1),
         disks,
         rules,
-        mechanism,
+        mechanism: args.mechanism.wanted(),
         seed: args.seed,
         console: Console { output, input },
         timeout: args.timeout,
         started,
+        ending: Some(ending),
         ..Config::new(kernel)
     };
     Ok((config, terminal))
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| {
-        Failure::new(ExitCode::Kernel, anyhow::anyhow!("the {what} {} cannot be read: {e}", path.display()))
+/// Checks the words that the built-in guest knows, before it would have to refuse them with a panic.
+fn guest_words(line: &str) -> Result<(), Failure> {
+    refault_abi::options::Options::parse(line).map(drop).map_err(|bad| {
+        Failure::new(
+            ExitCode::Usage,
+            anyhow::anyhow!("--cmdline: {:?} is no option of the guest: must be {}", bad.word, bad.expected),
+        )
     })
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let bad =
+        |why: String| Failure::new(ExitCode::Kernel, anyhow::anyhow!("the {what} {} {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    if bytes.is_empty() {
+        return Err(bad("is empty, so it is not an ELF file and no archive; was it cut short?".into()));
+    }
+    Ok(bytes)
 }
 
 /// The exit code that goes with a machine that could not be made.

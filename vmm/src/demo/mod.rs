@@ -12,7 +12,6 @@ pub mod image;
 pub mod row;
 pub mod table;
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +19,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::cli::{Failure, report};
+use crate::cli::{Failure, output, report};
 use crate::doctor::host::Host;
 use crate::exit_code::ExitCode;
 use crate::guest_image;
+use crate::inject::mechanism::Wanted;
 use crate::inject::parse_rule;
 use crate::mkfs;
 use crate::vcpu::measure::Cost;
@@ -61,6 +61,12 @@ pub struct Request {
     pub json: Option<PathBuf>,
     /// Recorded only.
     pub seed: Option<u64>,
+    /// Processors of each machine.
+    pub cpus: u8,
+    /// RAM of each machine, in bytes.
+    pub memory: u64,
+    /// How pages are taken away.
+    pub mechanism: Wanted,
     /// When the program was started.
     pub started: Instant,
 }
@@ -111,27 +117,27 @@ pub struct Document {
 pub async fn command(request: &Request) -> Result<u8, Failure> {
     let document = play(request).await?;
     let json_on_stdout = request.json.as_deref() == Some(Path::new("-"));
-    if let Some(file) = &request.json {
-        report::write_json(file, &document)?;
-    }
     if !json_on_stdout {
-        let written = io::stdout().write_all(table::text(&document).as_bytes());
-        written.map_err(|e| Failure::new(ExitCode::Output, e))?;
+        output::result(format_args!("{}", table::text(&document)))?;
     }
     if request.stats {
         for run in &document.runs {
-            eprintln!("\nretry={} {}", run.row.policy, run.row.source.name());
-            eprint!("{}", report::stats_text(&run.stats));
+            let (policy, source) = (run.row.policy, run.row.source.name());
+            output::remark(format_args!("\nretry={policy} {source}\n{}", report::stats_text(&run.stats)));
         }
     }
     for cost in &document.costs {
-        eprintln!(
-            "{:<30}{:>8} ring-0 instructions, {} kernel entries",
+        output::remark(format_args!(
+            "{:<30}{:>8} ring-0 instructions, {} kernel entries\n",
             cost.operation, cost.instructions, cost.kernel_entries
-        );
+        ));
     }
     for problem in &document.problems {
-        eprintln!("refault: {problem}");
+        output::remark(format_args!("refault: {problem}\n"));
+    }
+    // Last, so that a report that cannot be written does not hide what was found out.
+    if let Some(file) = &request.json {
+        report::write_json(file, &document)?;
     }
     Ok(if document.ok { 0 } else { ExitCode::Demo as u8 })
 }
@@ -213,6 +219,9 @@ fn built_in(request: &Request, disk: &Path) -> Config {
             serial: Default::default(),
             engine: Default::default(),
         }],
+        cpus: request.cpus,
+        memory: request.memory,
+        mechanism: request.mechanism,
         timeout: Some(request.timeout.unwrap_or(DEFAULT_TIMEOUT)),
         started: request.started,
         ..Config::new(guest_image::KERNEL)

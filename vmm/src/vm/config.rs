@@ -12,6 +12,8 @@ use refault_devices::virtio::blk::engine::EngineChoice;
 use crate::inject::Rule;
 use crate::inject::mechanism::Wanted;
 
+use super::patience::EndSignal;
+
 /// RAM of a machine that asks for nothing else, in bytes.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// The moment from which times are counted.
     pub started: Instant,
+    /// Declared when the machine is told to end, for console output that must not wait any longer then.
+    pub ending: Option<EndSignal>,
 }
 
 impl Config {
@@ -83,6 +87,7 @@ impl Config {
             console: Console { output: Box::new(std::io::sink()), input: None },
             timeout: None,
             started: Instant::now(),
+            ending: None,
         }
     }
 }

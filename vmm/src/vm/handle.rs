@@ -31,6 +31,7 @@ use super::ending::Ending;
 use super::event::VmEvent;
 use super::machine::Machine;
 use super::outcome::{DiskStats, End, GuestEvent, Outcome, Stats, Times, named_counters};
+use super::patience;
 
 /// A machine and its threads. See the [module documentation](self).
 pub struct Vm {
@@ -46,6 +47,7 @@ pub struct Vm {
     started: Instant,
     running_since: Instant,
     timeout: Option<Duration>,
+    ending: Option<patience::EndSignal>,
     /// Kept until the threads, which use its processors, have ended.
     _vm: VmFd,
 }
@@ -88,6 +90,7 @@ impl Vm {
             started: config.started,
             running_since: Instant::now(),
             timeout: config.timeout,
+            ending: config.ending,
             _vm: bare.vm,
         };
         vm.start_vcpus(bare.vcpus, bare.run_page_size, &tell)?;
@@ -142,7 +145,8 @@ impl Vm {
     pub async fn run(mut self) -> Outcome {
         let mut reports = Vec::new();
         let mut events = Vec::new();
-        let deadline = self.timeout.map(|t| (t, tokio::time::Instant::from_std(self.running_since) + t));
+        // A time that ends after the clock does is none.
+        let deadline = self.timeout.and_then(|t| Some((t, self.running_since.checked_add(t)?.into())));
         let end = loop {
             let next = match deadline {
                 None => self.news.recv().await,
@@ -181,6 +185,9 @@ impl Vm {
     /// Stops the processors and the device loop, and waits for their threads.
     fn stop(&mut self) {
         self.machine.stop();
+        if let Some(ending) = &self.ending {
+            ending.declare();
+        }
         for thread in &self.vcpus {
             // SAFETY: the thread has not been joined, so its identifier is valid; the signal is blocked there (all
             // vCPU threads were ready before any was kept), so it cannot run a handler or kill the process.

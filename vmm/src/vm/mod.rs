@@ -13,6 +13,7 @@ pub mod event;
 pub mod handle;
 pub mod machine;
 pub mod outcome;
+pub mod patience;
 
 pub use assemble::AssembleError;
 pub use config::Config;
