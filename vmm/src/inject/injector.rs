@@ -26,6 +26,10 @@ use super::rule::Rule;
 /// Faults that are described one by one in reports; further ones are only counted.
 const LOG_LIMIT: usize = 4096;
 
+/// Pages away at once. Where pages are taken away by protection, each splits a mapping in two, and a process may have
+/// 65530 of them (`vm.max_map_count`): without a limit a guest could leave none for the monitor itself.
+const AWAY_LIMIT: usize = 16_384;
+
 /// A touch of a page that is away, as far as the vCPU could make it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touch {
@@ -272,8 +276,11 @@ impl Injector {
 
     fn arm(&self, state: &mut State, page: u64, site: SiteName) {
         let refused = !self.ram.contains(page, PAGE_SIZE) || state.kept.values().any(|&kept| kept == page);
-        if refused || state.away.contains_key(&page) {
-            state.counters.sites_refused += u64::from(refused);
+        if refused || state.away.len() >= AWAY_LIMIT && !state.away.contains_key(&page) {
+            state.counters.sites_refused += 1;
+            return;
+        }
+        if state.away.contains_key(&page) {
             return;
         }
         if let Err(why) = self.mechanism.arm(page) {

@@ -183,3 +183,21 @@ fn a_mechanism_that_knows_no_address_is_helped_by_the_instruction() {
     assert_eq!(i.trapped_page(Notice::Interpreted { gpa: 0x9123 }, &[]), Some(0x9000));
     assert_eq!(i.trapped_page(Notice::BusError { hva: 1 }, &[]), None);
 }
+
+#[test]
+fn there_is_a_limit_to_what_is_away_at_once() {
+    let ram = Arc::new(GuestRam::new((AWAY_LIMIT as u64 + 64) * PAGE_SIZE).unwrap());
+    let rules = vec![parse_rule("read: reflect").unwrap()];
+    let i = Injector::new(ram.clone(), Box::new(Notes::default()), 1, rules);
+    i.set_site_page(Some(SITES));
+    for page in 0..AWAY_LIMIT as u64 + 8 {
+        announce(&i, &ram, PAGE + page * PAGE_SIZE, page as u32);
+    }
+    let counters = i.counters();
+    assert_eq!((counters.armed, counters.sites_refused), (AWAY_LIMIT as u64, 8));
+    // One that comes back makes room for another.
+    i.page_back(PAGE);
+    announce(&i, &ram, PAGE + (AWAY_LIMIT as u64 + 9) * PAGE_SIZE, 99_999);
+    assert_eq!(i.counters().armed, AWAY_LIMIT as u64 + 1);
+    assert!(i.finish().0.conserved());
+}

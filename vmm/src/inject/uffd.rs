@@ -23,6 +23,7 @@ const REGISTER_MODE_WP: u64 = 1 << 1;
 const PERMITS_POISON: u64 = 1 << 8;
 /// Flag of the system call: deliver no faults that the kernel takes.
 const USER_MODE_ONLY: libc::c_int = 1;
+const FLAGS: libc::c_int = libc::O_CLOEXEC | libc::O_NONBLOCK;
 
 #[repr(C)]
 struct UffdioApi {
@@ -95,11 +96,12 @@ pub enum UffdError {
 pub struct Uffd(File);
 
 impl Uffd {
-    /// Opens one by whichever way this user is allowed.
+    /// Opens one: the form that every user may have, for every user, so that all of them take one path. Where
+    /// system calls are filtered, the device may still be there.
     pub fn open() -> Result<Self, UffdError> {
-        let file = match from_device() {
-            Ok(file) => file,
-            Err(_) => from_syscall()?,
+        let file = match by_syscall() {
+            Err(UffdError::NotPermitted) => from_device().map_err(|_| UffdError::NotPermitted)?,
+            done => done?,
         };
         Self::with(file)
     }
@@ -146,20 +148,13 @@ impl Uffd {
 fn from_device() -> io::Result<File> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/userfaultfd")?;
     // SAFETY: the call takes flags by value and returns a new descriptor.
-    let fd = unsafe { libc::ioctl(device.as_raw_fd(), IOC_NEW as _, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+    let fd = unsafe { libc::ioctl(device.as_raw_fd(), IOC_NEW as _, FLAGS) };
     owned(fd)
 }
 
-fn from_syscall() -> Result<File, UffdError> {
-    match by_syscall(0) {
-        Err(UffdError::NotPermitted) => by_syscall(USER_MODE_ONLY),
-        done => done,
-    }
-}
-
-fn by_syscall(flags: libc::c_int) -> Result<File, UffdError> {
+fn by_syscall() -> Result<File, UffdError> {
     // SAFETY: the call takes flags by value and returns a new descriptor.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK | flags) };
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, FLAGS | USER_MODE_ONLY) };
     owned(fd as i32).map_err(|source| match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => UffdError::NotPermitted,
         Some(libc::ENOSYS) => UffdError::Absent,

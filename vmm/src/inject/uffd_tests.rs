@@ -81,16 +81,16 @@ fn usable(what: &str, opened: Result<Uffd, UffdError>) -> Option<Uffd> {
 }
 
 #[test]
-fn the_best_form_stops_the_kernel() {
-    if let Some(uffd) = usable("the_best_form_stops_the_kernel", Uffd::open()) {
+fn the_form_for_every_user_stops_the_kernel() {
+    if let Some(uffd) = usable("the_form_for_every_user_stops_the_kernel", Uffd::open()) {
         poison_stops_the_kernel(&uffd);
     }
 }
 
 #[test]
-fn the_form_for_every_user_stops_the_kernel_too() {
-    let opened = by_syscall(USER_MODE_ONLY).and_then(Uffd::with);
-    if let Some(uffd) = usable("the_form_for_every_user_stops_the_kernel_too", opened) {
+fn the_form_of_the_device_stops_the_kernel_too() {
+    let opened = from_device().map_err(|_| UffdError::NotPermitted).and_then(Uffd::with);
+    if let Some(uffd) = usable("the_form_of_the_device_stops_the_kernel_too", opened) {
         poison_stops_the_kernel(&uffd);
     }
 }
