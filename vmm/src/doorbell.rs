@@ -41,6 +41,7 @@ struct State {
     news: u64,
     snapshots: u64,
     report_bytes: u64,
+    panic_told: bool,
 }
 
 /// See the [module documentation](self).
@@ -211,7 +212,14 @@ impl Doorbell {
             let faults = self.injector.as_ref().map(|i| i.counters()).unwrap_or_default();
             Box::new(Snapshot { guest: self.guest_counters(), faults })
         });
-        self.tell(|| VmEvent::Guest(GuestEvent { code, value, at, snapshot }));
+        // Whatever came before it: how the machine is said to have ended depends on this one.
+        let told = code == event::PANIC && !std::mem::replace(&mut self.lock().panic_told, true);
+        let news = VmEvent::Guest(GuestEvent { code, value, at, snapshot });
+        match told {
+            // Nobody listens any more when the machine is being torn down.
+            true => drop(self.news.send(news)),
+            false => self.tell(|| news),
+        }
         match code {
             event::MEASURE_BEGIN => Some(Action::MeasureBegin(value)),
             event::MEASURE_END => Some(Action::MeasureEnd(value)),

@@ -92,3 +92,21 @@ fn a_talkative_guest_is_cut_off() {
     }
     assert_eq!(count, NEWS_LIMIT);
 }
+
+#[test]
+fn a_panic_is_heard_whatever_came_before() {
+    let (d, mut heard) = doorbell();
+    for _ in 0..NEWS_LIMIT + 10 {
+        assert_eq!(d.write(reg::EVENT, &[0; 8]), Access::Done);
+    }
+    for _ in 0..2 {
+        assert_eq!(d.write(reg::EVENT, &u64::from(event::PANIC).to_le_bytes()), Access::Done);
+    }
+    let all: Vec<u32> = std::iter::from_fn(|| match heard.try_recv().ok()? {
+        VmEvent::Guest(event) => Some(event.code),
+        _ => None,
+    })
+    .collect();
+    assert_eq!(all.len() as u64, NEWS_LIMIT + 1);
+    assert_eq!(all.last(), Some(&event::PANIC));
+}

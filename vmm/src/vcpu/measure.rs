@@ -117,9 +117,11 @@ enum Verdict {
 }
 
 impl Stepper {
-    /// MEASURE_BEGIN: counting starts at the next kernel entry.
-    pub fn begin(&mut self, id: u32) {
+    /// MEASURE_BEGIN: counting starts at the next kernel entry. One that was still going on is given up.
+    pub fn begin(&mut self, vcpu: &mut VcpuFd, id: u32) -> Result<(), Ending> {
+        self.free(vcpu)?;
         *self = Self { measuring: Some(id), ..Self::default() };
+        Ok(())
     }
 
     /// MEASURE_END: gives the counts to `tallies`.

@@ -123,10 +123,7 @@ impl Vcpu {
         let Self { fd, machine, stepper, .. } = self;
         or_end(match action {
             Action::End(status) => Err(Ending::Guest { status }),
-            Action::MeasureBegin(id) => {
-                stepper.begin(id);
-                Ok(())
-            }
+            Action::MeasureBegin(id) => stepper.begin(fd, id),
             Action::MeasureEnd(id) => stepper.end(fd, id, &machine.tallies),
             Action::KernelEntered => stepper.entered(fd, machine.ram.device_view()),
         })
