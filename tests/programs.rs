@@ -330,7 +330,7 @@ fn image_from(fill: impl FnOnce(&std::path::Path), more: &[&str]) -> Image {
 }
 
 fn a_large_directory() {
-    const COUNT: usize = 1_500;
+    const COUNT: usize = 300;
     let name = |n: usize| format!("file-number-{n:05}");
     let image = image_from(
         |from| {

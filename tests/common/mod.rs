@@ -91,14 +91,27 @@ impl Suite {
         let listing = arguments.list;
         let conclusion = libtest_mimic::run(&arguments, self.trials);
         if !listing && !self.skipped.is_empty() {
-            let mut text = format!("*** SKIPPED {} tests of {}:\n", self.skipped.len(), self.name);
-            for (name, why) in &self.skipped {
-                text.push_str(&format!("***   {name}: {why}\n"));
-            }
             // Straight to the descriptor; nothing to do if nobody listens.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            let _ = std::io::stderr().write_all(self.summary().as_bytes());
         }
         conclusion.exit_code()
+    }
+
+    /// What was left out: how many tests, and which for which reason.
+    fn summary(&self) -> String {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, why) in &self.skipped {
+            reasons.entry(why).or_default().push(name);
+        }
+        let mut text = format!("*** SKIPPED {} tests of {}\n", self.skipped.len(), self.name);
+        for (why, names) in reasons {
+            text.push_str(&format!(
+                "*** {} of them because {why}:\n***   {}\n",
+                names.len(),
+                names.join(", ")
+            ));
+        }
+        text
     }
 }
 
