@@ -2,8 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// [`crate::message::Status`]: the caller ends with this status. No reply.
-pub const EXIT: u16 = 0x001;
+/// [`crate::message::Status`]: the caller ends with this status. No reply. Not 1, which is
+/// [`crate::message::REPLY`]: PM may be waiting for the reply of a server that ends.
+pub const EXIT: u16 = 0x007;
 /// [`Spawn`]: run a program of the boot image as a child. Reply: [`crate::message::Status`] with the child's endpoint.
 pub const SPAWN: u16 = 0x002;
 /// Bare: wait for a child to end. Reply: [`Waited`].
@@ -14,6 +15,8 @@ pub const GETPID: u16 = 0x004;
 pub const SHUTDOWN: u16 = 0x005;
 /// [`Killed`]: VM tells that a process did something it must not and has to go. VM only, no reply.
 pub const KILLED: u16 = 0x006;
+
+const _: () = assert!(EXIT != crate::message::REPLY && KILLED != crate::message::REPLY);
 
 /// SPAWN. The strings lie in the caller's memory, NUL terminated one behind the other: the program's
 /// name (`softread`), then the arguments.
