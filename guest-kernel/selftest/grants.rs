@@ -6,7 +6,7 @@ use refault_abi::layout::{PAGE, USER_END, pte};
 use refault_abi::{Endpoint, Errno};
 
 use crate::same;
-use crate::world::{ARENA, ARENA_PRESENT, Agent, World};
+use crate::world::{ARENA, ARENA_PAGES, ARENA_PRESENT, Agent, World};
 
 /// The granter's table lies in the first page of its arena, data in the others.
 const DATA: u64 = ARENA + PAGE;
@@ -113,6 +113,7 @@ pub fn run(world: &mut World) {
     chains(world, &granter, &grantee);
     faults(world, &granter, &grantee);
     suspension(world, &granter, &grantee);
+    long_vector(world, &granter, &grantee);
     world.remove(&granter);
     world.remove(&grantee);
 }
@@ -171,6 +172,38 @@ fn copies(world: &mut World, granter: &Agent, grantee: &Agent) {
         world.call(grantee, kcall::VSAFECOPY, &[vector, u64::MAX]).result,
         code(Errno::EINVAL),
         "VSAFECOPY of far too much"
+    );
+}
+
+/// A vector of more elements than a call has suspensions without progress, each into a page that is not there yet.
+fn long_vector(world: &mut World, granter: &Agent, grantee: &Agent) {
+    const ELEMENTS: u64 = ARENA_PAGES - ARENA_PRESENT;
+    let grant = direct(world, granter, 0, READ, DATA, PAGE);
+    for index in 0..ELEMENTS {
+        let parties = u64::from(granter.endpoint.raw() as u32) | u64::from(Endpoint::SELF.raw() as u32) << 32;
+        for (word, value) in [parties, grant as u64, 0, ABSENT + index * PAGE, 64, 0].into_iter().enumerate()
+        {
+            world.write(grantee.arena + 4 * PAGE + index * 48 + word as u64 * 8, value);
+        }
+    }
+    world.settle();
+    world.start_call(grantee, kcall::VSAFECOPY, &[ARENA + 4 * PAGE, ELEMENTS]);
+    world.settle();
+    let mut requests = 0;
+    while let Some(request) = world.memory_request() {
+        requests += 1;
+        let user = pte::PRESENT | pte::USER | pte::WRITABLE;
+        world.map(grantee.root, request.address, grantee.arena + (request.address - ARENA), user);
+        same!(world.answer_memory_request(&request, 0), 0, "MEMREQ_REPLY");
+    }
+    same!(requests, ELEMENTS, "a request for each page");
+    same!(world.report(grantee).result, 0, "VSAFECOPY into pages that come one by one");
+    let mut message = refault_abi::Message::default();
+    let (_, _) = crate::trap::primitive(
+        refault_abi::ipc::Call::ReceiveNb,
+        Endpoint::NONE,
+        Endpoint::ANY,
+        &mut message,
     );
 }
 

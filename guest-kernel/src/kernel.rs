@@ -25,6 +25,8 @@ pub struct Kernel {
     pub options: KernelOptions,
     /// Copying kernel calls so far.
     pub copies: u64,
+    /// Copies of the present kernel call behind the one under way.
+    pub later: u8,
     /// Who gets which interrupt line.
     pub lines: [Endpoint; LINES],
     /// Bytes on their way from a process to a device.

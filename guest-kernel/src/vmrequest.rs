@@ -40,6 +40,8 @@ pub struct VmRequest {
     pub stage: Stage,
     /// Next in the queue.
     pub next: u8,
+    /// Copies of the same call behind this one.
+    pub later: u8,
 }
 
 impl VmRequest {
@@ -52,6 +54,7 @@ impl VmRequest {
         write: false,
         stage: Stage::Idle,
         next: NIL,
+        later: 0,
     };
 }
 
@@ -62,20 +65,21 @@ pub const SUSPENSIONS: u8 = 8;
 /// What is left of the patience with one kernel call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Fewest bytes that the call still needed when it was suspended.
-    least: u64,
-    /// Suspensions since there were fewer than before.
+    /// The least that the call still needed when it was suspended: copies behind the present one, and its bytes.
+    least: (u8, u64),
+    /// Suspensions since it was less than before.
     suspensions: u8,
 }
 
 impl Patience {
     /// For a call that has not been suspended yet.
-    pub const FRESH: Patience = Patience { least: u64::MAX, suspensions: 0 };
+    pub const FRESH: Patience = Patience { least: (u8::MAX, u64::MAX), suspensions: 0 };
 
-    /// Takes note of a suspension with `bytes` still needed; whether it may be.
-    fn spend(&mut self, bytes: u64) -> bool {
-        if bytes < self.least {
-            *self = Patience { least: bytes, suspensions: 0 };
+    /// Takes note of a suspension; whether it may be.
+    fn spend(&mut self, request: &VmRequest) -> bool {
+        let needed = (request.later, request.bytes);
+        if needed < self.least {
+            *self = Patience { least: needed, suspensions: 0 };
         }
         self.suspensions = self.suspensions.saturating_add(1);
         self.suspensions <= SUSPENSIONS
@@ -90,7 +94,7 @@ impl Table {
     /// EFAULT when the call has been suspended [`SUSPENSIONS`] times and has come no further.
     pub fn suspend(&mut self, slot: usize, request: VmRequest) -> Result<()> {
         let process = &mut self.procs[slot];
-        if !process.patience.spend(request.bytes) {
+        if !process.patience.spend(&request) {
             return Err(Errno::EFAULT);
         }
         process.vm = VmRequest { stage: Stage::Queued, next: NIL, ..request };

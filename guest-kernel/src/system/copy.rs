@@ -40,6 +40,7 @@ pub fn suspend(kernel: &mut Kernel, me: usize, target: usize, fault: &SoftFault,
         target: table.procs[target].endpoint,
         second_stage: fault.second_stage,
         write: fault.end == End::To,
+        later: kernel.later,
         ..VmRequest::NONE
     };
     match table.suspend(me, request) {

@@ -178,12 +178,20 @@ pub fn safecopy(kernel: &mut Kernel, me: usize, direction: Direction) -> Result<
 /// VSAFECOPY: stops at the first element that fails; earlier ones stay copied. EINVAL for too many elements
 /// and for one of which not exactly one side is SELF.
 pub fn vsafecopy(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let result = elements(kernel, me);
+    kernel.later = 0;
+    result
+}
+
+fn elements(kernel: &mut Kernel, me: usize) -> Result<()> {
     const BYTES: usize = size_of::<VSafeCopyElement>();
     const { assert!(BYTES * VSAFECOPY_MAX <= 4096) };
     let request: VSafeCopy = request(kernel, me);
     let count =
         usize::try_from(request.count).ok().filter(|count| *count <= VSAFECOPY_MAX).ok_or(Errno::EINVAL)?;
     let buffer = kernel.buffer.as_mut_ptr() as u64;
+    // Counts of at most 64, here and below.
+    kernel.later = count as u8;
     read_own(kernel, me, request.address, buffer, (count * BYTES) as u64)?;
     for index in 0..count {
         let place = kernel.buffer.get(index * BYTES..(index + 1) * BYTES).ok_or(Errno::EINVAL)?;
@@ -202,6 +210,7 @@ pub fn vsafecopy(kernel: &mut Kernel, me: usize) -> Result<()> {
             address: element.address,
             bytes: element.bytes,
         };
+        kernel.later = (count - 1 - index) as u8;
         through(kernel, me, direction, &one).0?;
     }
     Ok(())

@@ -93,6 +93,20 @@ fn a_page_that_never_stays_ends_the_call() {
 }
 
 #[test]
+fn each_copy_of_a_call_has_the_patience_of_a_call() {
+    let mut table = table();
+    for later in (0..64).rev() {
+        for _ in 0..SUSPENSIONS {
+            table.suspend(12, VmRequest { later, bytes: 100, ..request(1) }).unwrap();
+            table.vm_request().unwrap();
+            table.vm_answer(table.procs[12].endpoint).unwrap();
+        }
+    }
+    // An earlier copy's page is gone again: that is no progress.
+    assert_eq!(table.suspend(12, VmRequest { later: 63, bytes: 1, ..request(1) }), Err(Errno::EFAULT));
+}
+
+#[test]
 fn progress_renews_the_patience_and_falling_back_does_not() {
     let mut table = table();
     for bytes in (1..=1000).rev() {

@@ -42,6 +42,7 @@ pub(super) static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
     },
     options: KernelOptions::DEFAULT,
     copies: 0,
+    later: 0,
     lines: [Endpoint::NONE; LINES],
     buffer: [0; 4096],
 }));
