@@ -26,7 +26,9 @@ before=$(sha256sum <"$work/disk.img")
 passed=0
 failed=0
 
-# guest EXPECTED_STATUS OPTIONS -- PROGRAM ARGS...: boots, keeps what the guest printed in $work/out.
+image=boot.cpio
+
+# guest EXPECTED_STATUS OPTIONS -- PROGRAM ARGS...: boots $image, keeps what the guest printed in $work/out.
 guest() {
   local expected=$1 options=$2
   shift 3
@@ -34,7 +36,7 @@ guest() {
   timeout 120 qemu-system-x86_64 -M microvm,acpi=off,pit=off,pic=off,rtc=off,isa-serial=on -accel tcg -cpu max -m 128 \
     -nodefaults -no-user-config -display none -serial stdio -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=4 \
     -global virtio-mmio.force-legacy=false -drive "id=d,file=$work/disk.img,format=raw,if=none,cache=unsafe" \
-    -device virtio-blk-device,drive=d -kernel "$work/kernel.elf" -initrd "$work/boot.cpio" \
+    -device virtio-blk-device,drive=d -kernel "$work/kernel.elf" -initrd "$work/$image" \
     -append "$options -- $*" </dev/null >"$work/out" 2>&1 || status=$?
   # isa-debug-exit ends QEMU with 2 * status + 1.
   if [ "$status" = $((2 * expected + 1)) ]; then return 0; fi
@@ -63,6 +65,11 @@ missing_file() { guest 1 "" -- cat /nonesuch && expect /nonesuch; }
 short_read() { guest 0 "retry=efault fs=partial" -- softread --case first-stage && expect SHORT; }
 mark_cures() { guest 0 "retry=mark fs=partial" -- softread --case first-stage && expect "got 65536"; }
 hardened_cures() { guest 0 "retry=hardened fs=partial" -- softread --case first-stage && expect "got 65536"; }
+# The kernel alone: its self-test in VM's place. The count shows that there were checks.
+self_test() {
+  local image=selftest.cpio
+  guest 0 "$1" -- && expect " 0 failures" && grep -qE '^kselftest: [2-9][0-9]{2} checks, 0 failures' "$work/out"
+}
 
 check "cat of a file" cat_file
 check "a program that is not in the boot image" unknown_program
@@ -70,6 +77,8 @@ check "a file that is not on the disk" missing_file
 check "retry=efault: a short read from a first-stage soft fault" short_read
 check "retry=mark repeats it" mark_cures
 check "retry=hardened repeats it" hardened_cures
+check "the kernel's self-test" self_test ""
+check "the kernel's self-test, entered by INT3" self_test "trap=int3"
 unharmed() { [ "$(sha256sum <"$work/disk.img")" = "$before" ] || { command -v fsck.minix >/dev/null && fsck.minix -f "$work/disk.img"; }; }
 check "the disk image is unharmed" unharmed
 

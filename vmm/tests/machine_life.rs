@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{config, crashing_guest, endless_guest, exit_guest, kvm_or_skip, run, runtime};
+use common::{config, crashing_guest, endless_guest, exit_guest, kvm_or_skip, measuring_guest, run, runtime};
 use refault::vm::{AssembleError, End, Vm};
 
 /// Threads of this process whose name begins with `prefix`.
@@ -115,4 +115,17 @@ fn a_dropped_handle_leaves_no_thread_behind() {
         assert!(running.is_err());
     });
     assert!(becomes(0, 0));
+}
+
+#[test]
+fn a_measurement_begun_anew_ends_the_stepping_of_the_last() {
+    if !kvm_or_skip("a_measurement_begun_anew_ends_the_stepping_of_the_last") {
+        return;
+    }
+    let (config, _) = config(measuring_guest());
+    let outcome = run(config);
+    assert_eq!(outcome.end, End::Exited(0));
+    let steps = outcome.stats.exits["debug"];
+    assert!(steps < 100, "{steps} of the instructions after the second beginning were stepped");
+    assert!(outcome.stats.costs.is_empty(), "nothing was measured to its end");
 }
