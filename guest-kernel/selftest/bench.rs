@@ -56,21 +56,6 @@ pub fn run(world: &mut World) {
         let mut message = Message::bare(kcall::NULL);
         trap(Call::Kernel as u64, 0, &mut message);
     });
-    // A server that answers whoever asks.
-    let server = world.agent("server", privilege::TEST, 2);
-    world.settle();
-    let me = Endpoint::VM;
-    let mut order = [0u64; 7];
-    order[..3].copy_from_slice(&[Call::ReplyReceive as u64, peers(me, me), ROUNDS + 2]);
-    world.order_raw(&server, agent::REPEAT, order);
-    // Its first REPLYRECEIVE finds nobody waiting; RECEIVE is needed before there is somebody to answer. It gets
-    // ENOTREADY once and has ROUNDS + 1 left.
-    let mut message = Message::bare(0x50);
-    let (result, _) = trap(Call::SendRec as u64, peers(server.endpoint, server.endpoint), &mut message);
-    same!(result, 0, "server");
-    world.settle();
-    world.remove(&server);
-
     let client = world.agent("client", privilege::TEST, 2);
     let server = world.agent("server", privilege::TEST, 2);
     world.settle();
