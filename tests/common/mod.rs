@@ -89,30 +89,27 @@ impl Suite {
     pub fn run(self) -> ExitCode {
         let arguments = Arguments::from_args();
         let listing = arguments.list;
+        let summary = summary(self.name, &self.skipped);
         let conclusion = libtest_mimic::run(&arguments, self.trials);
         if !listing && !self.skipped.is_empty() {
             // Straight to the descriptor; nothing to do if nobody listens.
-            let _ = std::io::stderr().write_all(self.summary().as_bytes());
+            let _ = std::io::stderr().write_all(summary.as_bytes());
         }
         conclusion.exit_code()
     }
+}
 
-    /// What was left out: how many tests, and which for which reason.
-    fn summary(&self) -> String {
-        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, why) in &self.skipped {
-            reasons.entry(why).or_default().push(name);
-        }
-        let mut text = format!("*** SKIPPED {} tests of {}\n", self.skipped.len(), self.name);
-        for (why, names) in reasons {
-            text.push_str(&format!(
-                "*** {} of them because {why}:\n***   {}\n",
-                names.len(),
-                names.join(", ")
-            ));
-        }
-        text
+/// What was left out of a suite: how many tests, and which for which reason.
+fn summary(suite: &str, skipped: &[(String, String)]) -> String {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, why) in skipped {
+        reasons.entry(why).or_default().push(name);
     }
+    let mut text = format!("*** SKIPPED {} tests of {suite}\n", skipped.len());
+    for (why, names) in reasons {
+        text.push_str(&format!("*** {} of them because {why}:\n***   {}\n", names.len(), names.join(", ")));
+    }
+    text
 }
 
 /// Where a program of the host is; some distributions keep the file system tools out of the ordinary search path.
