@@ -125,6 +125,10 @@ impl Doorbell {
             reg::TRAP_RECORDS => {
                 let len = u64::from(self.processors) * size_of::<TrapRecord>() as u64;
                 let records = self.checked(value, len, align_of::<TrapRecord>() as u64)?;
+                // The page they are in never goes away, which has to mean all of them.
+                if records.is_some_and(|at| at % PAGE_SIZE + len > PAGE_SIZE) {
+                    return Err(Refusal::Forbidden);
+                }
                 if let Some(injector) = &self.injector {
                     injector.set_records(records);
                 }

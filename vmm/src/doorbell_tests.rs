@@ -110,3 +110,12 @@ fn a_panic_is_heard_whatever_came_before() {
     assert_eq!(all.len() as u64, NEWS_LIMIT + 1);
     assert_eq!(all.last(), Some(&event::PANIC));
 }
+
+#[test]
+fn trap_records_lie_in_one_page() {
+    let ram = Arc::new(GuestRam::new(MIN_RAM).unwrap());
+    let console = Arc::new(ConsoleTimes::new(Instant::now()));
+    let d = Doorbell::new(ram, None, 2, Instant::now(), console, unbounded_channel().0);
+    assert_eq!(d.write(reg::TRAP_RECORDS, &0x4f80_u64.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::TRAP_RECORDS, &0x4fc0_u64.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+}

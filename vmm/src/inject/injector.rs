@@ -135,20 +135,20 @@ impl Injector {
     pub fn set_records(&self, gpa: Option<u64>) {
         let mut state = self.lock();
         state.records = gpa;
-        state.keep(Kept::Records, gpa);
+        self.keep(&mut state, Kept::Records, gpa);
     }
 
     /// The guest says where its site page is, and gets the first countdown.
     pub fn set_site_page(&self, gpa: Option<u64>) {
         let mut state = self.lock();
         state.site_page = gpa;
-        state.keep(Kept::Sites, gpa);
+        self.keep(&mut state, Kept::Sites, gpa);
         self.set_countdown(&state);
     }
 
     /// A page registered at the doorbell, which never goes away.
     pub fn keep_page(&self, which: u64, gpa: Option<u64>) {
-        self.lock().keep(Kept::Other(which), gpa);
+        self.keep(&mut self.lock(), Kept::Other(which), gpa);
     }
 
     /// The base of the guest kernel's linear map.
@@ -291,6 +291,14 @@ impl Injector {
         state.counters.armed += 1;
         state.away.insert(page, Arming { site, touched: false });
         state.was_away.insert(page);
+    }
+
+    /// Notes a page that never goes away; if it is away, it comes back.
+    fn keep(&self, state: &mut State, why: Kept, gpa: Option<u64>) {
+        state.keep(why, gpa);
+        if let Some(gpa) = gpa {
+            self.disarm(state, gpa & !(PAGE_SIZE - 1));
+        }
     }
 
     fn disarm(&self, state: &mut State, page: u64) {

@@ -201,3 +201,15 @@ fn there_is_a_limit_to_what_is_away_at_once() {
     assert_eq!(i.counters().armed, AWAY_LIMIT as u64 + 1);
     assert!(i.finish().0.conserved());
 }
+
+#[test]
+fn a_page_that_is_away_comes_back_when_it_is_registered() {
+    let (i, notes, ram) = injector("read page=1: reflect");
+    announce(&i, &ram, PAGE, 1);
+    assert!(i.is_away(PAGE));
+    i.keep_page(0x20, Some(PAGE));
+    assert!(!i.is_away(PAGE));
+    assert_eq!(notes.taken(), [("arm", PAGE), ("disarm", PAGE)]);
+    let (counters, _) = i.finish();
+    assert!(counters.conserved() && counters.never_touched == 1);
+}
