@@ -64,11 +64,11 @@ const TEST_CALLS: u64 = USER_CALLS
         kcall::DIAG,
         kcall::PROC_INFO,
     ]);
-const SERVER_CALLS: u64 = TEST_CALLS;
+// A server that panics ends the machine itself: PM may be waiting for it, through others.
+const SERVER_CALLS: u64 = TEST_CALLS | call_bit(kcall::SHUTDOWN);
 const DRIVER_CALLS: u64 = SERVER_CALLS | bits(&[kcall::IRQCTL, kcall::DEVIO_OUT, kcall::VUMAP]);
 /// Calls that change processes: PM and VM.
-const PROCESS_CALLS: u64 =
-    bits(&[kcall::PROC_CREATE, kcall::PROC_START, kcall::PROC_EXIT, kcall::VIRCOPY, kcall::SHUTDOWN]);
+const PROCESS_CALLS: u64 = bits(&[kcall::PROC_CREATE, kcall::PROC_START, kcall::PROC_EXIT, kcall::VIRCOPY]);
 
 const ALL_TRAPS: u32 = u32::MAX;
 
@@ -226,5 +226,37 @@ impl Process {
     pub fn name(&self) -> &str {
         let bytes = self.name.split(|byte| *byte == 0).next().unwrap_or_default();
         core::str::from_utf8(bytes).unwrap_or("?")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_can_neither_end_the_machine_nor_reach_into_others() {
+        let servers_only = bits(&[
+            kcall::SHUTDOWN,
+            kcall::VIRCOPY,
+            kcall::PROC_CREATE,
+            kcall::PROC_START,
+            kcall::PROC_EXIT,
+            kcall::VMCTL,
+            kcall::VUMAP,
+            kcall::IRQCTL,
+            kcall::DEVIO_OUT,
+        ]);
+        for slot in Endpoint::FIRST_DYNAMIC_SLOT..NR_PROCS {
+            for class in [privilege::USER, privilege::TEST] {
+                assert_eq!(Rights::of(class, slot).calls & servers_only, 0);
+            }
+            let user = Rights::of(privilege::USER, slot);
+            assert_eq!(user.traps, Call::SendRec.mask() | Call::Kernel.mask());
+            assert_eq!(user.send.count_ones(), 3);
+        }
+        for slot in [Endpoint::VFS, Endpoint::MFS, Endpoint::VM, Endpoint::PM] {
+            let rights = Rights::of(privilege::SERVER, slot.slot() as usize);
+            assert_ne!(rights.calls & call_bit(kcall::SHUTDOWN), 0);
+        }
     }
 }

@@ -39,7 +39,7 @@ calls! {
     DEVIO_OUT = 22;
     /// [`Alarm`]: a CLOCK notification after a time. Servers.
     SETALARM = 24;
-    /// [`Status`](crate::message::Status): end of the guest with this status. PM.
+    /// [`Status`](crate::message::Status): end of the guest with this status. Servers.
     SHUTDOWN = 27;
     /// [`SafeCopy`]: copy from a grant into the caller's memory.
     SAFECOPYFROM = 31;

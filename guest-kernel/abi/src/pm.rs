@@ -13,7 +13,8 @@ pub const WAIT: u16 = 0x003;
 pub const GETPID: u16 = 0x004;
 /// [`crate::message::Status`]: end the machine with this status. INIT only.
 pub const SHUTDOWN: u16 = 0x005;
-/// [`Killed`]: VM tells that a process did something it must not and has to go. VM only, no reply.
+/// [`Killed`]: a process did something it must not and has to go. From VM, or made by the kernel in the process's
+/// name; no reply.
 pub const KILLED: u16 = 0x006;
 
 const _: () = assert!(EXIT != crate::message::REPLY && KILLED != crate::message::REPLY);

@@ -12,7 +12,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if !crate::print::diag_line(format_args!("{info}")) {
         crate::print::print_to(2, format_args!("{info}\n"));
     }
-    // PM and VM have this right, and nobody could take note of their end; to everybody else it is denied.
+    // A server ends the machine: those that could take note of its end may be waiting for it. To programs it is denied.
     let _ = crate::kernel::shutdown(SERVER_DIED);
     crate::start::exit(PANIC_STATUS)
 }

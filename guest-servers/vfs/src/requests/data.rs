@@ -129,7 +129,7 @@ impl<K: Kernel> Vfs<K> {
             reserved: 0,
         };
         let answer = self.ask(Endpoint::TTY, Message::new(operation, &request)).await;
-        // Without CPF_TRY there are no marks.
+        // Without CPF_TRY a mark says that waiting was given up; what was counted is on the terminal all the same.
         let _ = grant.revoke();
         counted(answer?.get::<Status>().check()?, memory.bytes)
     }

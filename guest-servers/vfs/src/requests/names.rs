@@ -35,7 +35,7 @@ impl<K: Kernel> Vfs<K> {
             ..fs::Name::default()
         };
         let answer = self.call(mount, Message::new(operation, &request)).await;
-        // A grant over own memory is without CPF_TRY and never marked.
+        // A grant over own memory is without CPF_TRY: it is marked only when waiting was given up, which is an error, too.
         let _ = grant.revoke();
         answer?.get::<Status>().check().map(|_| 0)
     }

@@ -56,7 +56,7 @@ impl<K: Kernel> Tree for Mounted<'_, K> {
         let grant = self.vfs.kernel.lend_mut(link.mount.endpoint, &mut target)?;
         let request = fs::Io { inode: link.inode, grant: grant.id().0, position: 0, bytes: size };
         let answer = self.vfs.call(&link.mount, Message::new(fs::RDLINK, &request)).await;
-        // A grant over own memory is without CPF_TRY and never marked.
+        // A grant over own memory is without CPF_TRY: it is marked only when waiting was given up, which is an error, too.
         let _ = grant.revoke();
         let length = Errno::check(answer?.get::<fs::Done>().result)?;
         target.truncate(usize::try_from(length).unwrap_or(usize::MAX));
