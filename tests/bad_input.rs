@@ -6,7 +6,11 @@
 //!
 //! The one thing to hold in mind: a message nobody can act on is a failure, too. So cases name words, not only codes.
 
+#[path = "bad_input/boot.rs"]
+mod boot;
 mod common;
+#[path = "bad_input/file_systems.rs"]
+mod file_systems;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use common::command::{Guest, REFAULT, Said, refault, run};
-use common::disk::{BLOCK, Damage, Image, SUPERBLOCK};
+use common::disk::Image;
 use common::{Need, Suite};
 use refault::guest_image::{BOOT_IMAGE, KERNEL};
 use refault::micro;
@@ -40,11 +44,11 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("bad_input");
     usage(&mut suite);
     hosts(&mut suite);
-    kernels(&mut suite);
-    boot_images(&mut suite);
+    boot::kernels(&mut suite);
+    boot::boot_images(&mut suite);
     disks(&mut suite);
     rules(&mut suite);
-    file_systems(&mut suite);
+    file_systems::file_systems(&mut suite);
     guests(&mut suite);
     files_to_write(&mut suite);
     suite.run()
@@ -225,97 +229,6 @@ fn hosts(suite: &mut Suite) {
 /// Code that ends with status 3.
 const THREE: [u8; 11] = [0xb8, 3, 0, 0, 0, 0x66, 0xba, 0xf4, 0, 0xef, 0xf4];
 
-fn kernels(suite: &mut Suite) {
-    let mut case = |name: &str, words, make: fn(&Place) -> OsString| {
-        let name = format!("kernel::{name}");
-        refused(suite, &name, &[Need::Kvm], code::KERNEL, words, move |place| {
-            option("--kernel", make(place))
-        });
-    };
-    case("missing", &["nowhere.elf", "No such file"], |place| place.path("nowhere.elf").into());
-    case("directory", &["cannot be read", "directory"], |place| place.0.path().into());
-    case("empty", &["the-kernel", "not an ELF"], |place| place.file("the-kernel", b""));
-    case("script", &["the-kernel", "not an ELF", "vmlinux"], |place| {
-        place.file("the-kernel", b"#!/bin/sh\n")
-    });
-    case("bzimage", &["the-kernel", "not an ELF", "uncompressed"], |place| {
-        place.file("the-kernel", &[&[0xea, 5, 0, 0xc0, 7], [0; 4096].as_slice()].concat())
-    });
-    case("of_another_machine", &["the-kernel", "not a 64-bit little-endian x86-64"], |place| {
-        let mut image = micro::elf(&THREE, 0x10_0000, 0x10_0000);
-        image[18] = 183;
-        place.file("the-kernel", &image)
-    });
-    case("program", &["PVH", "first MiB", "vmlinux"], |_| REFAULT.into());
-    case("without_note", &["the-kernel", "PVH", "CONFIG_PVH"], |place| {
-        let mut image = micro::elf(&THREE, 0x10_0000, 0x10_0000);
-        image[64 + 2 * 56 + 8] = 17;
-        place.file("the-kernel", &image)
-    });
-    case("truncated", &["the-kernel", "truncated"], |place| {
-        place.file("the-kernel", &KERNEL[..KERNEL.len() / 3])
-    });
-    case("entered_elsewhere", &["the-kernel", "entry point 0x900000"], |place| {
-        place.file("the-kernel", &micro::elf(&THREE, 0x10_0000, 0x90_0000))
-    });
-    case("larger_than_memory", &["the-kernel", "0x4000000", "--mem"], |place| {
-        place.file("the-kernel", &micro::elf(&vec![0; 80 << 20], 0x10_0000, 0x10_0000))
-    });
-    let name = "kernel::memory_smaller_than_the_built_in_one";
-    refused(suite, name, &[Need::Kvm], code::KERNEL, &["does not fit", "--mem"], |_| option("--mem", "4M"));
-    let name = "kernel::long_command_line";
-    refused(suite, name, &[Need::Kvm], code::KERNEL, &["command line", "2047", "--cmdline"], |_| {
-        option("--cmdline", "x".repeat(5_000))
-    });
-}
-
-/// The built-in boot image with `damage` done to the header of `file` and to its contents.
-fn boot_image(file: &str, damage: impl FnOnce(&mut [u8], &mut [u8])) -> Vec<u8> {
-    let mut image = BOOT_IMAGE.to_vec();
-    let name = [file.as_bytes(), b"\0"].concat();
-    let at = image.windows(name.len()).position(|window| window == name).unwrap();
-    let data = at + image[at..].windows(4).position(|window| window == b"\x7fELF").unwrap();
-    let (header, contents) = image.split_at_mut(data);
-    damage(&mut header[at..at + file.len()], contents);
-    image
-}
-
-fn boot_images(suite: &mut Suite) {
-    let mut case = |name: &str, code, words, make: fn(&Place) -> OsString| {
-        let name = format!("boot_image::{name}");
-        refused(suite, &name, &[Need::Kvm], code, words, move |place| option("--initrd", make(place)));
-    };
-    case("missing", code::KERNEL, &["nowhere", "No such file"], |place| place.path("nowhere").into());
-    case("empty", code::KERNEL, &["boot.cpio", "empty"], |place| place.file("boot.cpio", b""));
-    case("too_large", code::KERNEL, &["does not fit", "--mem"], |place| {
-        let path = place.path("boot.cpio");
-        std::fs::File::create(&path).unwrap().set_len(70 << 20).unwrap();
-        path.into()
-    });
-    // What the guest makes of it: a panic that can be read, and its own exit code.
-    case("garbage", code::PANIC, &["kernel panic: boot: no file `vm`", "kernel_start"], |place| {
-        place.file("boot.cpio", &[0x5a; 100_000])
-    });
-    case("without_vm", code::PANIC, &["kernel panic: boot: no file `vm`", "kernel_start"], |place| {
-        place.file("boot.cpio", &boot_image("vm", |name, _| name.copy_from_slice(b"xx")))
-    });
-    case("damaged_vm", code::PANIC, &["kernel panic: boot: `vm`: not a static x86-64 ELF"], |place| {
-        place.file("boot.cpio", &boot_image("vm", |_, contents| contents[..64].fill(0)))
-    });
-    case("without_vfs", 1, &["vm: vfs is not in the boot image"], |place| {
-        place.file("boot.cpio", &boot_image("vfs", |name, _| name.copy_from_slice(b"xxx")))
-    });
-    case("damaged_mfs", 1, &["vm: mfs cannot be started", "ENOEXEC"], |place| {
-        place.file("boot.cpio", &boot_image("mfs", |_, contents| contents[..64].fill(0)))
-    });
-    case("damaged_program", 126, &["`echo` cannot be run", "ENOEXEC"], |place| {
-        place.file("boot.cpio", &boot_image("bin/echo", |_, contents| contents[..64].fill(0)))
-    });
-    case("truncated", 1, &["is not in the boot image"], |place| {
-        place.file("boot.cpio", &BOOT_IMAGE[..BOOT_IMAGE.len() / 2])
-    });
-}
-
 fn disks(suite: &mut Suite) {
     let mut case = |name: &str, words, make: fn(&Place) -> OsString| {
         let name = format!("disk::{name}");
@@ -402,214 +315,6 @@ fn rules(suite: &mut Suite) {
             assert_eq!(lines[2], format!("    {place}"), "{}", said.err);
         });
     }
-}
-
-/// A damaged disk: a program must fail with EIO in a finite time, the guest must say what is wrong, the rest stays
-/// readable, and the image stays as it is, although it is writable.
-struct Broken {
-    name: &'static str,
-    damage: fn(&mut Damage),
-    /// A program that must fail, and what is said.
-    program: &'static [&'static str],
-    words: &'static [&'static str],
-    /// A file that must still be readable.
-    readable: Option<&'static str>,
-}
-
-const BROKEN: [Broken; 13] = [
-    Broken {
-        name: "kind_of_an_inode",
-        damage: |disk| disk.put16(disk.inode("/hello.txt"), 0),
-        program: &["cat", "/hello.txt"],
-        words: &["/hello.txt: input/output error (EIO)", "corrupt file system", "inode 2"],
-        readable: Some("/etc/motd"),
-    },
-    Broken {
-        name: "size_of_an_inode",
-        damage: |disk| disk.put32(disk.inode("/hello.txt") + 8, u32::MAX),
-        program: &["cat", "/hello.txt"],
-        words: &["/hello.txt: input/output error (EIO)", "4294967295", "inode 2"],
-        readable: Some("/etc/motd"),
-    },
-    Broken {
-        name: "zone_of_an_inode",
-        damage: |disk| disk.put32(disk.zone_field("/hello.txt", 0), 0xffff_fff0),
-        program: &["sum", "/hello.txt"],
-        words: &["/hello.txt: input/output error (EIO)", "zone number out of range"],
-        readable: Some("/etc/motd"),
-    },
-    Broken {
-        name: "zone_in_the_bitmaps",
-        damage: |disk| disk.put32(disk.zone_field("/hello.txt", 0), 3),
-        program: &["sum", "/hello.txt"],
-        words: &["/hello.txt: input/output error (EIO)", "zone number out of range"],
-        readable: Some("/etc/motd"),
-    },
-    Broken {
-        name: "an_indirect_block",
-        damage: |disk| {
-            let at = disk.zone("/a.bin", 7);
-            disk.0[at..at + BLOCK].fill(0xff);
-        },
-        program: &["sum", "/a.bin"],
-        words: &["/a.bin: input/output error (EIO)", "zone number out of range", "block"],
-        readable: Some("/dir/numbers.txt"),
-    },
-    Broken {
-        name: "an_indirect_zone",
-        damage: |disk| disk.put32(disk.zone_field("/a.bin", 7), 0x00ff_ffff),
-        program: &["sum", "/a.bin"],
-        words: &["/a.bin: input/output error (EIO)", "zone number out of range"],
-        readable: Some("/dir/numbers.txt"),
-    },
-    Broken {
-        name: "a_double_indirect_block",
-        damage: |disk| {
-            let at = disk.zone("/b.bin", 8);
-            disk.0[at..at + BLOCK].fill(0xa5);
-        },
-        program: &["sum", "/b.bin"],
-        words: &["/b.bin: input/output error (EIO)", "zone number out of range"],
-        readable: Some("/dir/numbers.txt"),
-    },
-    Broken {
-        name: "size_of_a_directory",
-        damage: |disk| disk.put32(disk.inode("/etc") + 8, 13),
-        program: &["ls", "/etc"],
-        words: &["ls: /etc: input/output error (EIO)", "size of a directory"],
-        readable: Some("/hello.txt"),
-    },
-    Broken {
-        name: "an_entry_of_a_directory",
-        damage: |disk| {
-            let at = disk.zone("/etc", 0);
-            disk.put32(at + 2 * 64, 60_000);
-        },
-        program: &["ls", "/etc"],
-        words: &["ls: /etc: input/output error (EIO)", "inode number out of range (60000)"],
-        readable: Some("/hello.txt"),
-    },
-    Broken {
-        name: "a_link_to_itself",
-        damage: |disk| {
-            let at = disk.zone("/greeting", 0);
-            disk.0[at..at + 9].copy_from_slice(b"/greeting");
-        },
-        program: &["cat", "/greeting"],
-        words: &["/greeting: too many symbolic links (ELOOP)"],
-        readable: Some("/hello.txt"),
-    },
-    Broken {
-        name: "one_entry_of_many",
-        damage: |disk| disk.put16(disk.inode("/hello.txt"), 0),
-        program: &["ls", "-l", "/"],
-        words: &["ls: /hello.txt: input/output error (EIO)", "b.bin"],
-        readable: None,
-    },
-    Broken {
-        name: "the_root",
-        damage: |disk| disk.put32(disk.zone_field("/", 0), u32::MAX),
-        program: &["ls", "/"],
-        words: &["ls: /: input/output error (EIO)", "inode 1"],
-        readable: None,
-    },
-    Broken {
-        name: "the_kind_of_the_root",
-        damage: |disk| disk.put16(disk.inode("/"), 0o100_644),
-        program: &["cat", "/hello.txt"],
-        words: &["cannot mount", "root is not a directory", "EIO"],
-        readable: None,
-    },
-];
-
-fn file_systems(suite: &mut Suite) {
-    for broken in BROKEN {
-        suite.kvm(format!("corrupt::{}", broken.name), move || {
-            let image = Image::damaged(broken.damage);
-            let said = Guest::program(broken.program.iter().copied()).disk(image.path()).say();
-            judge(&said, 1, broken.words);
-            if let Some(path) = broken.readable {
-                let said = Guest::program(["cat", path]).disk(image.path()).say();
-                assert_eq!(said.code, Some(0), "{}", said.all());
-                assert_eq!(said.out.into_bytes(), refault::mkfs::demo_file(path).unwrap());
-            }
-            image.assert_unchanged();
-        });
-    }
-    superblocks(suite);
-    other_contents(suite);
-}
-
-/// Corrupt fields of the superblock: mounting fails and says which.
-fn superblocks(suite: &mut Suite) {
-    type Field = (&'static str, fn(&mut Damage), &'static str);
-    let fields: [Field; 7] = [
-        ("inodes", |disk| disk.put32(SUPERBLOCK, 0), "number of inodes"),
-        ("inode_maps", |disk| disk.put16(SUPERBLOCK + 6, 0), "inode bitmap blocks"),
-        ("zone_maps", |disk| disk.put16(SUPERBLOCK + 8, 0), "bitmap"),
-        ("first_zone", |disk| disk.put16(SUPERBLOCK + 10, 2), "first data zone"),
-        ("zone_size", |disk| disk.put16(SUPERBLOCK + 12, 9), "zone size"),
-        ("zones", |disk| disk.put32(SUPERBLOCK + 20, u32::MAX), "number of zones"),
-        ("block_size", |disk| disk.put16(SUPERBLOCK + 28, 1000), "block size"),
-    ];
-    for (name, damage, word) in fields {
-        suite.kvm(format!("superblock::{name}"), move || {
-            let image = Image::damaged(damage);
-            let said = Guest::program(["cat", "/hello.txt"]).disk(image.path()).say();
-            judge(&said, 1, &["cannot mount", "corrupt superblock", word, "/hello.txt", "EIO"]);
-            image.assert_unchanged();
-        });
-    }
-    suite.kvm("superblock::image_cut_short", || {
-        let whole = Image::demo().bytes();
-        let image = Image::of(whole[..whole.len() / 2].to_vec());
-        let said = Guest::program(["ls", "/"]).disk(image.path()).say();
-        judge(&said, 1, &["cannot mount", "number of zones", "EIO"]);
-        image.assert_unchanged();
-    });
-}
-
-/// Disks that hold something else.
-fn other_contents(suite: &mut Suite) {
-    type Contents = (&'static str, fn() -> Vec<u8>, &'static str);
-    let disks: [Contents; 5] = [
-        ("zeros", || vec![0; 1 << 20], "not a MINIX version 3"),
-        (
-            "noise",
-            || (0..1_u32 << 18).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect(),
-            "not a MINIX",
-        ),
-        ("ext", || with_magic(0x38, 0xef53), "not a MINIX version 3"),
-        ("minix_1", || with_magic(16, 0x138f), "older version"),
-        ("minix_2", || with_magic(16, 0x2478), "older version"),
-    ];
-    for (name, bytes, word) in disks {
-        suite.kvm(format!("other_contents::{name}"), move || {
-            let image = Image::of(bytes());
-            let said = Guest::program(["cat", "/hello.txt"]).disk(image.path()).say();
-            judge(&said, 1, &["cannot mount", word, "cat: /hello.txt: no file system is mounted (ENODEV)"]);
-            image.assert_unchanged();
-        });
-    }
-    suite.kvm("other_contents::one_sector", || {
-        let image = Image::of(vec![0x5a; 512]);
-        let said = Guest::program(["ls", "/"]).disk(image.path()).say();
-        judge(&said, 1, &["cannot mount", "512 bytes is too small", "ENODEV"]);
-        image.assert_unchanged();
-    });
-    suite.kvm("other_contents::program_that_needs_no_files", || {
-        let image = Image::of(vec![0; 1 << 20]);
-        let said = Guest::program(["echo", "all-the-same"]).disk(image.path()).say();
-        judge(&said, 0, &["cannot mount", "all-the-same\n"]);
-        image.assert_unchanged();
-    });
-}
-
-/// Zeros, with a 16-bit magic number at an offset into the second kibibyte.
-fn with_magic(at: usize, magic: u16) -> Vec<u8> {
-    let mut bytes = Damage(vec![0; 1 << 20]);
-    bytes.put16(SUPERBLOCK + at, magic);
-    bytes.0
 }
 
 fn guests(suite: &mut Suite) {
