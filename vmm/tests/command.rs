@@ -368,3 +368,19 @@ fn an_error_that_nobody_reads_keeps_its_code() {
         assert_eq!(status.code(), Some(code), "{arguments:?}");
     }
 }
+
+#[test]
+fn an_interrupted_mkfs_leaves_nothing_behind() {
+    let files = Files::new();
+    let image = files.0.path().join("disk.img");
+    let mut child = command(&["mkfs", text(&image), "--size", "64G"]).stdout(Stdio::null()).spawn().unwrap();
+    // It is at work once it holds a file of the directory open, named or not.
+    let fds = format!("/proc/{}/fd", child.id());
+    let inside = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(files.0.path()));
+    while !fs::read_dir(&fds).unwrap().flatten().any(inside) && child.try_wait().unwrap().is_none() {}
+    // SAFETY: the child is ours and has not been waited for, or nothing is left of it but its status.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let finished = child.wait().unwrap().success();
+    let left: Vec<_> = fs::read_dir(files.0.path()).unwrap().flatten().map(|f| f.file_name()).collect();
+    assert_eq!(left, if finished { vec!["disk.img"] } else { vec![] });
+}

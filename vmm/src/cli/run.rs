@@ -132,13 +132,15 @@ pub fn run(args: Args, started: Instant) -> Result<u8, Failure> {
     let interrupted = ExitCode::Interrupted as u8;
     runtime.block_on(async {
         let listen = |kind| signal(kind).map_err(|e| Failure::new(ExitCode::Host, e));
+        // All of them before anything is begun: until then a signal ends the process as it is.
+        let mut interrupt = listen(SignalKind::interrupt())?;
         let mut terminate = listen(SignalKind::terminate())?;
         let mut hang_up = listen(SignalKind::hangup())?;
         let mut quit = listen(SignalKind::quit())?;
         // Whichever comes first drops the other: machines are stopped, temporary files removed, the terminal restored.
         tokio::select! {
             done = verb(args, started) => done,
-            _ = tokio::signal::ctrl_c() => Ok(interrupted),
+            _ = interrupt.recv() => Ok(interrupted),
             _ = terminate.recv() => Ok(interrupted),
             _ = hang_up.recv() => Ok(interrupted),
             _ = quit.recv() => Ok(interrupted),

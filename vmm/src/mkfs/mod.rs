@@ -11,8 +11,12 @@ mod error;
 mod image;
 mod tree;
 
+use std::ffi::CString;
 use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub use demo::{demo_file, demo_tree};
@@ -90,21 +94,58 @@ pub fn make_image_of(path: &Path, root: &Node, size: Option<u64>, force: bool) -
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    let mut names = tempfile::Builder::new();
     // Mode 666 less the umask, as any newly made file; the library's default would be private to the user.
-    let temporary = tempfile::Builder::new()
-        .prefix(".refault-mkfs-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(during("create a file in", directory))?;
-    let summary = image::write(temporary.as_file(), path, root, &plan)?;
-    // On the disk before the name is, so that a crash cannot leave the name with less than all of it.
-    temporary.as_file().sync_all().map_err(during("write", path))?;
+    names.prefix(".refault-mkfs-").permissions(Permissions::from_mode(0o666));
+    let write = |file: &File| {
+        let summary = image::write(file, path, root, &plan)?;
+        // On the disk before the name is, so that a crash cannot leave the name with less than all of it.
+        file.sync_all().map_err(during("write", path))?;
+        Ok(summary)
+    };
+    let cannot_create = || during("create a file in", directory);
+    let (temporary, summary) = match unnamed_file(directory) {
+        Some(file) => {
+            let summary = write(&file)?;
+            let named = names.make_in(directory, |name| link(&file, name)).map_err(cannot_create())?;
+            (named.into_temp_path(), summary)
+        }
+        None => {
+            let named = names.tempfile_in(directory).map_err(cannot_create())?;
+            let summary = write(named.as_file())?;
+            (named.into_temp_path(), summary)
+        }
+    };
     temporary.persist(path).map_err(|error| during("rename the finished image to", path)(error.error))?;
     // The rename itself is made durable on a best-effort basis: the image is complete either way.
     if let Ok(parent) = File::open(directory) {
         let _ = parent.sync_all();
     }
     Ok(summary)
+}
+
+/// A file in `directory` that has no name yet, so that a signal leaves nothing behind; not every file system has them.
+fn unnamed_file(directory: &Path) -> Option<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o666).custom_flags(libc::O_TMPFILE);
+    // Without /proc it could not be given a name afterwards.
+    options.open(directory).ok().filter(|file| link_source(file).exists())
+}
+
+fn link_source(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Gives an unnamed file a name.
+fn link(file: &File, name: &Path) -> io::Result<()> {
+    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+    let (from, to) = (c_string(&link_source(file))?, c_string(name)?);
+    let here = libc::AT_FDCWD;
+    // SAFETY: both names are C strings that outlive the call.
+    match unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether something at `path` may be replaced.
