@@ -53,7 +53,7 @@ pub fn setgrant(kernel: &mut Kernel, me: usize) -> Result<()> {
 }
 
 /// The grant a call names, verified for its caller.
-fn verified(
+pub fn verified(
     kernel: &mut Kernel,
     me: usize,
     granter: i32,
@@ -235,17 +235,4 @@ pub fn safememset(kernel: &mut Kernel, me: usize) -> Result<()> {
         answer(kernel, me, &request);
     }
     result
-}
-
-/// The grant behind a VUMAP, and the process whose memory it names.
-pub fn for_vumap(
-    kernel: &mut Kernel,
-    me: usize,
-    granter: i32,
-    grant: i64,
-    bits: u16,
-    offset: u64,
-    bytes: u64,
-) -> Result<Verified> {
-    verified(kernel, me, granter, grant, bits, offset, bytes)
 }

@@ -31,7 +31,7 @@ pub fn vumap(kernel: &mut Kernel, me: usize) -> Result<()> {
         (me, request.offset, None)
     } else {
         let (offset, bytes) = (request.offset, request.bytes);
-        let found = grant::for_vumap(kernel, me, request.granter, request.grant, access, offset, bytes)?;
+        let found = grant::verified(kernel, me, request.granter, request.grant, access, offset, bytes)?;
         (kernel.table.lookup(found.target).ok_or(Errno::ESRCH)?, found.address, Some(found))
     };
     let end = start.checked_add(request.bytes).filter(|end| *end <= USER_END).ok_or(Errno::EFAULT)?;

@@ -33,6 +33,11 @@ fn fetch<S: System>(system: &mut S, granter: Endpoint, grant: i64, length: u32) 
     Ok(NameBytes { bytes, length })
 }
 
+/// The directory and the name that a request is about.
+fn named<S: System>(system: &mut S, granter: Endpoint, request: &Name) -> Result<(u32, NameBytes)> {
+    Ok((inode(request.directory)?, fetch(system, granter, request.grant, request.length)?))
+}
+
 /// LOOKUP. The answer comes with a reference.
 pub fn lookup<S: System>(
     mount: &mut Mounted<S>,
@@ -40,8 +45,7 @@ pub fn lookup<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<Node> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let number = mount.volume.lookup(directory, name.get()).map_err(|error| mount.told(system, error))?;
     referred(mount, system, number)
 }
@@ -53,8 +57,7 @@ pub fn create<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<Node> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let made = mount.volume.create(directory, name.get(), attributes(request));
     let number = made.map_err(|error| mount.told(system, error))?;
     referred(mount, system, number)
@@ -67,8 +70,7 @@ pub fn mkdir<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<()> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let made = mount.volume.mkdir(directory, name.get(), attributes(request));
     made.map(drop).map_err(|error| mount.told(system, error))
 }
@@ -80,8 +82,7 @@ pub fn unlink<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<()> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let removed = mount.volume.unlink(directory, name.get()).map_err(|error| mount.told(system, error))?;
     mount.removed(system, removed)
 }
@@ -93,8 +94,7 @@ pub fn rmdir<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<()> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let removed = mount.volume.rmdir(directory, name.get()).map_err(|error| mount.told(system, error))?;
     mount.removed(system, removed)
 }
@@ -114,8 +114,7 @@ pub fn symlink<S: System>(
     from: Endpoint,
     request: &Name,
 ) -> Result<()> {
-    let directory = inode(request.directory)?;
-    let name = fetch(system, from, request.grant, request.length)?;
+    let (directory, name) = named(system, from, request)?;
     let length =
         usize::try_from(request.length2).ok().filter(|&length| length < PAGE).ok_or(Errno::ENAMETOOLONG)?;
     if length == 0 {
