@@ -1,15 +1,23 @@
-//! Requests to a block driver.
+//! Requests to a block driver. A driver may have several disks; each request names one.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bare: geometry. Reply: [`Geometry`].
+/// [`Disk`]: geometry. Reply: [`Geometry`].
 pub const GEOMETRY: u16 = 0x501;
 /// [`Transfer`]: from the device into granted memory. Reply: `Status` with the bytes moved.
 pub const READ: u16 = 0x502;
 /// [`Transfer`]: from granted memory to the device. Reply: `Status` with the bytes moved.
 pub const WRITE: u16 = 0x503;
-/// Bare: everything written so far is on stable storage. Reply: `Status`.
+/// [`Disk`]: everything written to it so far is on stable storage. Reply: `Status`.
 pub const FLUSH: u16 = 0x504;
+
+/// GEOMETRY, FLUSH.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Disk {
+    /// Number of the disk, from 0.
+    pub disk: u64,
+}
 
 /// READ, WRITE.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -23,6 +31,8 @@ pub struct Transfer {
     pub offset: u64,
     /// Bytes, a multiple of 512.
     pub bytes: u64,
+    /// Number of the disk, from 0.
+    pub disk: u64,
 }
 
 /// Answer to GEOMETRY.

@@ -56,6 +56,16 @@ counters! {
     ReflectedUser = 16, "reflected_user";
     /// Reflected traps that met the kernel outside a copy; it asked the page back at once.
     ReflectedKernel = 17, "reflected_kernel";
+    /// Marks whose granter's page was not there, remembered by the kernel.
+    MarksPending = 18, "marks_pending";
+    /// Remembered marks delivered at the granter's next kernel entry.
+    MarksDelivered = 19, "marks_delivered";
+    /// Entries that had changed between the reading of their state and of their body.
+    GrantsChanged = 20, "grants_changed";
+    /// Processes made by fork.
+    Forks = 21, "forks";
+    /// Kernel calls that ended at the bound of suspensions.
+    SuspensionsGivenUp = 22, "suspensions_given_up";
 
     /// VFS: requests sent to file systems.
     VfsRequests = 64, "vfs_requests";
@@ -67,6 +77,16 @@ counters! {
     VfsHandleMem = 67, "vfs_handlemem";
     /// VFS: operations given up at the bound.
     VfsGivenUp = 68, "vfs_given_up";
+    /// VFS: raw copies repeated after HANDLEMEM.
+    VfsRawRepeats = 69, "vfs_raw_repeats";
+    /// VFS: requests of all processes begun.
+    VfsCalls = 70, "vfs_calls";
+    /// VFS: requests of all processes answered.
+    VfsAnswers = 71, "vfs_answers";
+    /// VFS: grants made.
+    VfsGrants = 72, "vfs_grants";
+    /// VFS: grants revoked.
+    VfsRevokes = 73, "vfs_revokes";
 
     /// VM: page faults served.
     VmPageFaults = 128, "vm_page_faults";
@@ -82,6 +102,12 @@ counters! {
     VmCacheHits = 133, "vm_cache_hits";
     /// VM: copies on write.
     VmCopyOnWrite = 134, "vm_copy_on_write";
+    /// VM: pages shared by fork.
+    VmForkShared = 135, "vm_fork_shared";
+    /// VM: one-shot pages used.
+    VmOneShot = 136, "vm_one_shot";
+    /// VM: frames free, a gauge.
+    VmFramesFree = 137, "vm_frames_free";
 
     /// File system: requests served.
     FsRequests = 192, "fs_requests";
@@ -95,9 +121,18 @@ counters! {
     FsBlocksWritten = 196, "fs_blocks_written";
     /// File system: page-ins served.
     FsPeeks = 197, "fs_peeks";
+    /// File system: requests repeated because the block driver was restarted.
+    FsDriverRetries = 198, "fs_driver_retries";
+    /// Pipes: requests served.
+    PipeRequests = 224, "pipe_requests";
 
     /// Block driver: requests.
     BlkRequests = 256, "blk_requests";
     /// Block driver: failed requests.
     BlkErrors = 257, "blk_errors";
+
+    /// Reincarnation server: restarts.
+    RsRestarts = 320, "rs_restarts";
+    /// Reincarnation server: heartbeats answered.
+    RsBeats = 321, "rs_beats";
 }

@@ -47,6 +47,11 @@ pub mod reg {
     pub const SITE: u64 = 0x48;
     /// W 32: bytes of text in the report page.
     pub const REPORT: u64 = 0x50;
+    /// W 64: the GPA of a page the guest wants to be taken away, as if a rule had named it; works only when a rule permits it
+    /// ([`super::feature::AWAY`]). [`AWAY_TIMES`] first.
+    pub const PAGE_AWAY: u64 = 0x60;
+    /// W 32: how many accesses to the pages of the next PAGE_AWAY writes are reflected, from 1; 0xffff_ffff for ever.
+    pub const AWAY_TIMES: u64 = 0x68;
     /// W 64: an event: code in the low half, value in the high half.
     pub const EVENT: u64 = 0x58;
 }
@@ -59,6 +64,8 @@ pub mod feature {
     pub const SITES: u32 = 2;
     /// Reports and events are taken.
     pub const REPORT: u32 = 4;
+    /// The guest may have pages of its own taken away ([`super::reg::PAGE_AWAY`]).
+    pub const AWAY: u32 = 8;
 }
 
 /// Event codes of [`reg::EVENT`].
@@ -75,6 +82,8 @@ pub mod event {
     pub const READY: u32 = 5;
     /// The kernel panicked; the text is on the console.
     pub const PANIC: u32 = 6;
+    /// The kernel found that nothing can go on: the report page holds who waits for whom, one edge per line; value: its bytes.
+    pub const WEDGED: u32 = 9;
     /// From the kernel entry after this one on, count what ring 0 retires; value: the number of the measurement.
     pub const MEASURE_BEGIN: u32 = 7;
     /// The measurement ends with the instruction before this write.

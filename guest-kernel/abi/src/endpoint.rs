@@ -35,6 +35,8 @@ impl Endpoint {
     pub const RS: Endpoint = Endpoint(2);
     /// The block driver.
     pub const BLK: Endpoint = Endpoint(3);
+    /// The second file system, when there is a second disk: mounted at `/mnt`.
+    pub const MFS2: Endpoint = Endpoint(4);
     /// The terminal.
     pub const TTY: Endpoint = Endpoint(5);
     /// Virtual memory.

@@ -46,6 +46,14 @@ pub const READ: u16 = 0xA13;
 pub const WRITE: u16 = 0xA14;
 /// [`Io`] without a grant: bring the file's pages in and announce them to VM. Reply: `Status`.
 pub const PEEK: u16 = 0xA15;
+/// [`Io`] without a grant (inode unused): the same for pages of the block device, which VM knows as inode [`DEVICE_INODE`].
+pub const BPEEK: u16 = 0xA16;
+/// [`NodeRef`]: take references to an inode known by number, after a restart of the file system. Reply: [`Node`].
+pub const GETNODE: u16 = 0xA17;
+/// Bare: a pipe, from the pipe file system. Reply: [`Node`], with two references taken.
+pub const NEWPIPE: u16 = 0xA18;
+/// [`Io`] (inode; `position` 0 reading, 1 writing): an end of a pipe was closed for the last time. Reply: `Status`.
+pub const CLOSEPIPE: u16 = 0xA19;
 /// [`Io`]: target of a symbolic link into the grant. Reply: [`Done`].
 pub const RDLINK: u16 = 0xA1E;
 /// [`Io`]: directory entries ([`crate::vfs::Dirent`]) from `position` into the grant. Reply: [`Done`].
@@ -66,6 +74,9 @@ pub const fn operation_name(operation: u16) -> &'static str {
     }
 }
 
+/// The inode number under which VM knows pages of a block device itself. No file has it.
+pub const DEVICE_INODE: u64 = 0;
+
 /// READSUPER.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -76,6 +87,10 @@ pub struct Mount {
     pub driver: i32,
     /// 1 for read-only.
     pub read_only: u32,
+    /// The driver's number of the disk, from 0: [`crate::bdev::Transfer::disk`].
+    pub disk: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Requests on an inode with data.

@@ -31,6 +31,8 @@ calls! {
     PROC_EXIT = 2;
     /// [`ProcInfo`]: name and state of a slot. Servers.
     PROC_INFO = 3;
+    /// [`ProcFork`]: a copy of a process that waits for an answer, waiting for the same answer. VM.
+    PROC_FORK = 4;
     /// [`Copy`] between two processes without a grant. VFS, PM, VM, TTY.
     VIRCOPY = 15;
     /// [`Irq`]: interrupt line to notification. Drivers.
@@ -61,6 +63,16 @@ calls! {
     REPORT = 60;
     /// [`Event`]: tell the monitor that a point was reached. Everybody.
     EVENT = 61;
+    /// [`GrantInfo`]: look at an entry of any process's grant table. Servers, tests.
+    GRANT_INFO = 57;
+    /// [`CounterValue`]: read a counter of the guest. Servers, tests.
+    COUNTER = 58;
+    /// [`Away`]: have a page of the caller's own memory taken away at the second stage. ENXIO where there is no monitor
+    /// that does it. Tests.
+    AWAY = 59;
+    /// [`SetGrant`] with the owner in `owner`: a table that answers for another process for a while (ENOTREADY for everybody but the
+    /// owner). Servers, tests.
+    SETGRANT_TEMPORARY = 35;
     /// Does nothing: the null kernel call of the benchmarks. Everybody.
     NULL = 63;
 }
@@ -116,7 +128,7 @@ pub struct VSafeCopyElement {
     pub reserved: u64,
 }
 
-/// SETGRANT.
+/// SETGRANT, SETGRANT_TEMPORARY.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SetGrant {
@@ -124,6 +136,10 @@ pub struct SetGrant {
     pub address: u64,
     /// Entries.
     pub entries: u64,
+    /// SETGRANT_TEMPORARY: the endpoint whose table it really is (specification 3.1, step 3). SETGRANT ignores it.
+    pub owner: i32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// SAFEMEMSET.
@@ -250,6 +266,66 @@ pub struct ProcStart {
     /// Physical address of its top-level page table (its kernel half is filled in by the kernel).
     pub root: u64,
 }
+
+/// PROC_FORK. The parent is blocked receiving from PM. The child has its registers, class and priority, no grants and no
+/// pending anything, and is blocked receiving from PM as well: PM's answers are what makes the two differ.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcFork {
+    /// Whose copy.
+    pub parent: i32,
+    /// The child, on return.
+    pub child: i32,
+    /// Physical address of the child's top-level page table.
+    pub root: u64,
+}
+
+/// GRANT_INFO: `endpoint` and `index` in, the rest out. EPERM without such an entry or when it cannot be read.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantInfo {
+    /// Whose table.
+    pub endpoint: i32,
+    /// Which entry.
+    pub index: u32,
+    /// Entries of the table.
+    pub entries: u64,
+    /// [`crate::grant::Entry::state`].
+    pub state: u64,
+    /// [`crate::grant::Entry::grantee`].
+    pub grantee: i32,
+    /// [`crate::grant::Entry::other`].
+    pub other: i32,
+    /// [`crate::grant::Entry::start`].
+    pub start: u64,
+    /// [`crate::grant::Entry::length`].
+    pub length: u64,
+    /// [`crate::grant::Entry::tag`].
+    pub tag: u64,
+}
+
+/// COUNTER: `index` of [`crate::counters::Counter`] in, `value` out. EINVAL for an index that is none.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CounterValue {
+    /// Which.
+    pub index: u64,
+    /// Its value.
+    pub value: u64,
+}
+
+/// AWAY. EFAULT when the caller has no such page.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Away {
+    /// An address in the page.
+    pub address: u64,
+    /// How many times an access is to be reflected, from 1; [`AWAY_FOREVER`].
+    pub times: u64,
+}
+
+/// [`Away::times`]: the page never comes back.
+pub const AWAY_FOREVER: u64 = 0xffff_ffff;
 
 /// PROC_INFO: `slot` in; the rest out. ESRCH for an empty slot.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -13,11 +13,13 @@
 //! | [`layout`], [`info`] | kernel, `vm` and every address space |
 //! | [`doorbell`], [`counters`] | kernel and monitor |
 //! | [`pm`], [`vfs`], [`fs`], [`vm`], [`bdev`], [`cdev`] | one server each |
-//! | [`options`] | command line |
+//! | [`rs`] | the reincarnation server and whoever it restarts |
+//! | [`options`], [`bugs`] | command line |
 //! | [`pattern`] | demo disk and the programs that check it |
 #![no_std]
 
 pub mod bdev;
+pub mod bugs;
 pub mod cdev;
 pub mod counters;
 pub mod doorbell;
@@ -33,6 +35,7 @@ pub mod message;
 pub mod options;
 pub mod pattern;
 pub mod pm;
+pub mod rs;
 pub mod vfs;
 pub mod vm;
 

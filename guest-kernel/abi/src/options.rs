@@ -4,6 +4,18 @@
 //! Unknown words are ignored (other monitors add their own), a known word with a bad value is an error,
 //! because a mode that silently is not the one asked for would falsify a comparison.
 
+use crate::bugs::Bug;
+
+/// Which system this is: as the seed's system behaves, weak points included, or ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The seed's behaviour, so that each weak point can be shown: SAFEMEMSET ignores CPF_TRY, suspensions are unbounded,
+    /// marks can be lost, grant tables move when they grow, page-ins go through descriptors and their locks.
+    Faithful,
+    /// Ours (default).
+    Hardened,
+}
+
 /// When VFS repeats an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -35,6 +47,10 @@ pub enum FsReply {
     Partial,
     /// Pretends success.
     Swallow,
+    /// Answers ERESTART, which only VFS itself may use, to every read.
+    Restart,
+    /// Answers EFAULT to every read, without having copied anything.
+    Efault,
 }
 
 /// Whether the big kernel lock is held across the data copy.
@@ -60,6 +76,8 @@ pub struct VirtioMmio {
 /// The guest's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// `mode=`
+    pub mode: Mode,
     /// `retry=`
     pub retry: Retry,
     /// `mark=`
@@ -68,6 +86,11 @@ pub struct Options {
     pub fs: FsReply,
     /// `copylock=`
     pub copylock: CopyLock,
+    /// `watchdog=`: milliseconds of the guest's time in which nothing at all runs, after which the kernel declares the
+    /// system wedged, prints who waits for whom and ends the machine; 0 (default) for never.
+    pub watchdog: u32,
+    /// `bug=`: the seeded bug to have, for the mutation score; only builds with bugs compiled in take one.
+    pub bug: Option<Bug>,
 }
 
 /// A known word with a bad value.
@@ -88,18 +111,24 @@ impl Options {
     /// Reads the options of `cmdline`.
     pub fn parse(cmdline: &str) -> Result<Options, BadOption<'_>> {
         let mut options = Options {
+            mode: Mode::Hardened,
             retry: Retry::Hardened,
             mark: Mark::Atomic,
             fs: FsReply::Partial,
             copylock: CopyLock::Held,
+            watchdog: 0,
+            bug: None,
         };
-        let mut mark = None;
+        let (mut mark, mut retry) = (None, None);
         for word in words(cmdline) {
             let Some((key, value)) = word.split_once('=') else { continue };
             match (key, value) {
-                ("retry", "efault") => options.retry = Retry::Efault,
-                ("retry", "mark") => options.retry = Retry::Mark,
-                ("retry", "hardened") => options.retry = Retry::Hardened,
+                ("mode", "faithful") => options.mode = Mode::Faithful,
+                ("mode", "hardened") => options.mode = Mode::Hardened,
+                ("mode", _) => return Err(BadOption { word, expected: "faithful or hardened" }),
+                ("retry", "efault") => retry = Some(Retry::Efault),
+                ("retry", "mark") => retry = Some(Retry::Mark),
+                ("retry", "hardened") => retry = Some(Retry::Hardened),
                 ("retry", _) => return Err(BadOption { word, expected: "efault, mark or hardened" }),
                 ("mark", "flag") => mark = Some(Mark::Flag),
                 ("mark", "id") => mark = Some(Mark::Id),
@@ -108,19 +137,40 @@ impl Options {
                 ("fs", "whole") => options.fs = FsReply::Whole,
                 ("fs", "partial") => options.fs = FsReply::Partial,
                 ("fs", "swallow") => options.fs = FsReply::Swallow,
-                ("fs", _) => return Err(BadOption { word, expected: "whole, partial or swallow" }),
+                ("fs", "restart") => options.fs = FsReply::Restart,
+                ("fs", "efault") => options.fs = FsReply::Efault,
+                ("fs", _) => {
+                    return Err(BadOption { word, expected: "whole, partial, swallow, restart or efault" });
+                }
                 ("copylock", "held") => options.copylock = CopyLock::Held,
                 ("copylock", "dropped") => options.copylock = CopyLock::Dropped,
                 ("copylock", _) => return Err(BadOption { word, expected: "held or dropped" }),
+                ("watchdog", value) => {
+                    let expected = "milliseconds, 0 to 3600000";
+                    let parsed = value.parse().ok().filter(|time| *time <= WATCHDOG_MAX);
+                    options.watchdog = parsed.ok_or(BadOption { word, expected })?;
+                }
+                ("bug", name) => {
+                    options.bug = Some(Bug::named(name).ok_or(BadOption { word, expected: BUGS })?)
+                }
                 _ => {}
             }
         }
-        // The seed's policy goes with the seed's mark unless another is asked for.
+        // The seed's system goes with the seed's policy, and its policy with its mark, unless others are asked for.
+        options.retry = retry.unwrap_or(match options.mode {
+            Mode::Faithful => Retry::Mark,
+            Mode::Hardened => Retry::Hardened,
+        });
         let natural = if options.retry == Retry::Hardened { Mark::Atomic } else { Mark::Id };
         options.mark = mark.unwrap_or(natural);
         Ok(options)
     }
 }
+
+/// Longest watchdog time, in milliseconds.
+const WATCHDOG_MAX: u32 = 3_600_000;
+/// What `bug=` may be.
+const BUGS: &str = "the name of a seeded bug that is compiled in";
 
 /// A number as the Linux kernel's command line writes it: decimal or 0x, with an optional K, M or G.
 fn number(text: &str) -> Option<u64> {
@@ -177,6 +227,10 @@ mod tests {
         assert_eq!(Options::parse("").unwrap().mark, Mark::Atomic);
         assert_eq!(Options::parse("retry=efault mark=flag").unwrap().mark, Mark::Flag);
         assert_eq!(Options::parse("fs=half").unwrap_err().word, "fs=half");
+        let faithful = Options::parse("mode=faithful watchdog=2000").unwrap();
+        assert_eq!((faithful.retry, faithful.mark, faithful.watchdog), (Retry::Mark, Mark::Id, 2000));
+        assert_eq!(Options::parse("mode=faithful retry=hardened").unwrap().retry, Retry::Hardened);
+        assert_eq!(Options::parse("watchdog=soon").unwrap_err().word, "watchdog=soon");
     }
 
     #[test]

@@ -17,9 +17,64 @@ pub const SHUTDOWN: u16 = 0x005;
 /// name; no reply.
 pub const KILLED: u16 = 0x006;
 
+/// Bare: a copy of the caller. Reply: `Status` with the child's endpoint to the parent, with 0 to the child.
+pub const FORK: u16 = 0x008;
+/// [`Spawn`]: become another program. A first word with a slash is a path on a file system, one without a program of the boot image.
+/// Replies only on failure.
+pub const EXEC: u16 = 0x009;
+/// [`Kill`]: end a process, or find out whether it exists. Reply: `Status`.
+pub const KILL: u16 = 0x00A;
+/// [`crate::message::Status`] with a slot number: what the kernel knows about it. Reply: [`crate::kcall::ProcInfo`] with the
+/// error, if there is one, in `flags` as [`crate::kcall::rts::FREE`].
+pub const INFO: u16 = 0x00B;
+/// Bare: the parent's endpoint, as `Status`.
+pub const GETPPID: u16 = 0x00C;
+/// [`crate::message::Status`] with a signal, from TTY: the user typed the interrupt character. Goes to the foreground: every
+/// descendant of INIT's child that is younger than the process that last called [`FOREGROUND`].
+pub const INTERRUPT: u16 = 0x00D;
+/// Bare: the caller's descendants, not the caller, are what the interrupt character ends from now on. Reply: `Status`.
+pub const FOREGROUND: u16 = 0x00E;
+/// [`Restarted`], from RS: a boot server is alive again under another endpoint. Reply: `Status`.
+pub const RESTARTED: u16 = 0x00F;
+
 const _: () = assert!(EXIT != crate::message::REPLY && KILLED != crate::message::REPLY);
 
-/// SPAWN. The strings lie in the caller's memory, NUL terminated one behind the other: the program's
+/// Signal: interrupt character.
+pub const SIGINT: u32 = 2;
+/// Signal: illegal instruction.
+pub const SIGILL: u32 = 4;
+/// Signal: access to memory that is mapped but cannot be had: behind the end of a file, an error of the disk.
+pub const SIGBUS: u32 = 7;
+/// Signal: the end, without a reason.
+pub const SIGKILL: u32 = 9;
+/// Signal: access to memory that is not mapped, or not so.
+pub const SIGSEGV: u32 = 11;
+/// Signal: a pipe nobody reads.
+pub const SIGPIPE: u32 = 13;
+/// Signal: please end.
+pub const SIGTERM: u32 = 15;
+
+/// KILL.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Kill {
+    /// The process. A boot server only from processes of class TEST: that is how a crash is tested.
+    pub endpoint: i32,
+    /// Signal number; 0 only asks whether the process exists. Every signal ends the process: there are no handlers.
+    pub signal: u32,
+}
+
+/// RESTARTED.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Restarted {
+    /// The dead incarnation.
+    pub old: i32,
+    /// The new one.
+    pub new: i32,
+}
+
+/// SPAWN, EXEC. The strings lie in the caller's memory, NUL terminated one behind the other: the program's
 /// name (`softread`), then the arguments.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

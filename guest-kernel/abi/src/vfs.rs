@@ -47,6 +47,11 @@ pub const PREAD: u16 = 0x115;
 /// The same, writing.
 pub const PWRITE: u16 = 0x116;
 
+/// [`Dup`]: another descriptor for the same open file. Reply: `Status` with it.
+pub const DUP: u16 = 0x117;
+/// Bare: a pipe. Reply: `Status` with the reading descriptor in bits 0-31 and the writing one in bits 32-63.
+pub const PIPE: u16 = 0x118;
+
 /// [`VmCall`], from VM. FDLOOKUP and PAGEIN are answered by [`crate::vm::VFS_REPLY`].
 pub const VMCALL: u16 = 0x126;
 /// [`crate::kcall::Target`], from PM: a process was made (descriptors 0 to 2 are the terminal). Reply: `Status`.
@@ -55,6 +60,11 @@ pub const PM_NEW: u16 = 0x130;
 pub const PM_EXIT: u16 = 0x131;
 /// Bare, from PM: the machine is about to stop: write everything back. Reply: `Status`.
 pub const PM_SHUTDOWN: u16 = 0x132;
+
+/// [`PmFork`], from PM: the child has the parent's descriptors and directory. Reply: `Status`.
+pub const PM_FORK: u16 = 0x133;
+/// [`PmExec`], from PM: check a program file for a process and pin it. Reply: [`Program`].
+pub const PM_EXEC: u16 = 0x134;
 
 /// Open for reading.
 pub const O_RDONLY: u32 = 0;
@@ -164,6 +174,54 @@ pub struct Dirent {
     pub name: u16,
     /// Zero.
     pub reserved: u32,
+}
+
+/// DUP.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Dup {
+    /// An open descriptor.
+    pub descriptor: i32,
+    /// The wanted number, which is closed first if it is open; -1 for the lowest free one.
+    pub wanted: i32,
+}
+
+/// PM_FORK.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PmFork {
+    /// The parent.
+    pub parent: i32,
+    /// The child.
+    pub child: i32,
+}
+
+/// PM_EXEC.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PmExec {
+    /// The process that is to run the program: its directory counts.
+    pub endpoint: i32,
+    /// Bytes of the path.
+    pub length: u32,
+    /// Address of the path in PM's memory.
+    pub address: u64,
+}
+
+/// Answer to PM_EXEC.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Program {
+    /// 0 or a negative error (ENOENT, EACCES for what is no regular file or has no x bit).
+    pub result: i64,
+    /// Handle of the pinned vnode, for [`VmCall`]s.
+    pub handle: u64,
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// VM's requests.

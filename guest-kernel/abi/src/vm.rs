@@ -28,6 +28,15 @@ pub const CLEARCACHE: u16 = 0xC1D;
 pub const VFS_REPLY: u16 = 0xC1E;
 /// [`HandleMem`], from VFS, with a transaction id: make a range present. Reply (asynchronous, same transaction id): `Status`.
 pub const PROCCTL: u16 = 0xC2D;
+/// [`Fork`], from PM: a copy of a process. Reply: `Status` with the child's endpoint; it waits for PM's answer.
+pub const FORK: u16 = 0xC08;
+/// [`Exec`], from PM: replace a process's program. Reply: `Status`, which may take long: VM fetches the program's pages.
+pub const EXEC: u16 = 0xC09;
+/// [`SpawnServer`], from RS: a new process in a boot server's slot, from the boot image. Reply: `Status` with its endpoint; it does not run yet.
+pub const SPAWN_SERVER: u16 = 0xC0A;
+/// [`crate::kcall::Target`], from RS: the successor of this dead driver has reset the device, so the memory that the device might
+/// still have written to can be used again. Reply: `Status`.
+pub const RETIRE: u16 = 0xC0B;
 /// A process's page fault, made by the kernel in the process's name ([`PageFault`]).
 pub const PAGEFAULT: u16 = 0xCFF;
 
@@ -104,6 +113,52 @@ pub struct Spawn {
     pub privilege: u32,
     /// Priority.
     pub priority: u32,
+}
+
+/// FORK.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fork {
+    /// Whose copy.
+    pub parent: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// EXEC. The strings are in PM's memory in the form of [`crate::pm::Spawn`], the name first.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Exec {
+    /// The process.
+    pub endpoint: i32,
+    /// Bytes of the strings.
+    pub bytes: u32,
+    /// Their address in PM's memory.
+    pub address: u64,
+    /// VFS's handle for the pinned program file, 0 for a program of the boot image. VM releases it when nothing maps the file any more.
+    pub handle: u64,
+    /// The file's device.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// SPAWN_SERVER.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SpawnServer {
+    /// Slot number, which is free.
+    pub slot: i32,
+    /// [`crate::kcall::privilege`] class.
+    pub privilege: u32,
+    /// Priority.
+    pub priority: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Name in the boot image, NUL padded.
+    pub name: [u8; 16],
 }
 
 /// Answer to USAGE.

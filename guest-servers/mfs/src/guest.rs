@@ -41,7 +41,7 @@ impl Driver {
     }
 
     fn transfer(self, request: u16, position: u64, grant: Grant, bytes: u64) -> Result<()> {
-        let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes };
+        let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes, disk: 0 };
         let reply = ipc::sendrec(self.0, &Message::new(request, &transfer));
         // The grant is over this server's own memory and without CPF_TRY: it cannot be marked.
         let _ = grant.revoke();

@@ -105,7 +105,7 @@ pub fn safememset(granter: Endpoint, grant: GrantId, offset: u64, bytes: u64, by
 
 /// SETGRANT: the caller's grant table.
 pub fn setgrant(address: u64, entries: u64) -> Result<()> {
-    simple(kcall::SETGRANT, &kcall::SetGrant { address, entries }).map(drop)
+    simple(kcall::SETGRANT, &kcall::SetGrant { address, entries, ..Default::default() }).map(drop)
 }
 
 /// VIRCOPY between two processes, by addresses. `no_suspend` answers EFAULT instead of waiting for VM.

@@ -164,7 +164,7 @@ impl<K: Kernel> Vfs<K> {
 
     async fn mount_root(&self) {
         let mount = Rc::new(Mount::new(Endpoint::MFS, ROOT_DEVICE));
-        let request = fs::Mount { device: ROOT_DEVICE, driver: Endpoint::BLK.raw(), read_only: 0 };
+        let request = fs::Mount { device: ROOT_DEVICE, driver: Endpoint::BLK.raw(), ..fs::Mount::default() };
         let answer = self.call(&mount, Message::new(fs::READSUPER, &request)).await;
         let root = answer.and_then(|message| {
             let node: fs::Node = message.get();

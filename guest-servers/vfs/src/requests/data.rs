@@ -122,12 +122,8 @@ impl<K: Kernel> Vfs<K> {
         }
         let tag = Tag::new(operation, 1, self.next_request());
         let grant = self.kernel.grant_user(Endpoint::TTY, &memory, false, tag)?;
-        let request = cdev::Transfer {
-            grant: grant.id().0,
-            bytes: memory.bytes,
-            user: memory.owner.raw(),
-            reserved: 0,
-        };
+        let request =
+            cdev::Transfer { grant: grant.id().0, bytes: memory.bytes, user: memory.owner.raw(), minor: 0 };
         let answer = self.ask(Endpoint::TTY, Message::new(operation, &request)).await;
         // Without CPF_TRY a mark says that waiting was given up; what was counted is on the terminal all the same.
         let _ = grant.revoke();

@@ -33,7 +33,7 @@ impl State {
             data[done..done + length].copy_from_slice(&block);
             if let Err(error) = result {
                 return match self.mode {
-                    FsReply::Whole => Err(error),
+                    FsReply::Whole | FsReply::Restart | FsReply::Efault => Err(error),
                     FsReply::Partial if done == 0 => Err(error),
                     FsReply::Partial => Ok(done),
                     FsReply::Swallow => Ok(data.len()),
