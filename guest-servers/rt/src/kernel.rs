@@ -283,3 +283,27 @@ pub fn null() -> Result<()> {
 pub fn vmctl(request: &kcall::VmCtl) -> Result<kcall::VmCtl> {
     simple(kcall::VMCTL, request).map(|message| message.get())
 }
+
+/// COUNTER: the value of a counter of the guest. Servers and tests.
+pub fn counter(which: refault_abi::counters::Counter) -> Result<u64> {
+    let request = kcall::CounterValue { index: which as u64, value: 0 };
+    simple(kcall::COUNTER, &request).map(|message| message.get::<kcall::CounterValue>().value)
+}
+
+/// AWAY: the page of the caller's memory at `address` is taken away at the second stage, for `times` accesses. ENXIO
+/// without a monitor that does it, EFAULT without such a page. Tests.
+pub fn away(address: u64, times: u64) -> Result<()> {
+    simple(kcall::AWAY, &kcall::Away { address, times }).map(drop)
+}
+
+/// GRANT_INFO: entry `index` of the grant table of `endpoint`. Servers and tests.
+pub fn grant_info(endpoint: Endpoint, index: u32) -> Result<kcall::GrantInfo> {
+    let request = kcall::GrantInfo { endpoint: endpoint.raw(), index, ..Default::default() };
+    simple(kcall::GRANT_INFO, &request).map(|message| message.get())
+}
+
+/// SETGRANT_TEMPORARY: a table of the caller that for a while answers for `owner`. Servers and tests.
+pub fn setgrant_temporary(address: u64, entries: u64, owner: Endpoint) -> Result<()> {
+    let request = kcall::SetGrant { address, entries, owner: owner.raw(), reserved: 0 };
+    simple(kcall::SETGRANT_TEMPORARY, &request).map(drop)
+}
