@@ -29,5 +29,6 @@ pub mod layout;
 pub mod memory;
 pub mod micro;
 pub mod mkfs;
+pub mod suite;
 pub mod vcpu;
 pub mod vm;

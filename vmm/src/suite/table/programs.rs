@@ -1,0 +1,20 @@
+//! Programs that are no tests by themselves: judged by their status and by what they print.
+
+use crate::suite::Test;
+
+/// These tests.
+pub fn tests() -> Vec<Test> {
+    let softread = |policy: &str, text: &str| {
+        Test::new(format!("softread.{policy}.first-stage"), "softread --case first-stage")
+            .words(&format!("retry={policy} fs=partial"))
+            .prints(text)
+    };
+    vec![
+        softread("efault", "SHORT"),
+        softread("mark", "got 65536"),
+        softread("hardened", "got 65536"),
+        Test::new("softread.hardened.second-stage", "softread")
+            .rule("read page=1,7,last side=granter: reflect")
+            .prints("got 65536"),
+    ]
+}
