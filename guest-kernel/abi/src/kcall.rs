@@ -33,10 +33,16 @@ calls! {
     PROC_INFO = 3;
     /// [`ProcFork`]: a copy of a process that waits for an answer, waiting for the same answer. VM.
     PROC_FORK = 4;
+    /// [`ProcSet`]: another class and name for a process that waits for PM, at EXEC. PM.
+    PROC_SET = 5;
+    /// [`Target`]: the process runs no more, and what it was about to send is never received. Ended by PROC_EXIT only. PM.
+    PROC_STOP = 6;
     /// [`Copy`] between two processes without a grant. VFS, PM, VM, TTY.
     VIRCOPY = 15;
     /// [`Irq`]: interrupt line to notification. Drivers.
     IRQCTL = 19;
+    /// [`DevIn`]: what the serial console has received. TTY.
+    DEVIO_IN = 21;
     /// [`DevIo`]: write bytes of the caller's memory to an I/O port. TTY.
     DEVIO_OUT = 22;
     /// [`Alarm`]: a CLOCK notification after a time. Servers.
@@ -73,6 +79,9 @@ calls! {
     /// [`SetGrant`] with the owner in `owner`: a table that answers for another process for a while (ENOTREADY for everybody but the
     /// owner). Servers, tests.
     SETGRANT_TEMPORARY = 35;
+    /// [`WaitTable`]: where the caller keeps its list of what its unfinished requests wait for, so that the kernel can name
+    /// them when nothing goes on. Servers, tests.
+    WAITS = 62;
     /// Does nothing: the null kernel call of the benchmarks. Everybody.
     NULL = 63;
 }
@@ -141,6 +150,40 @@ pub struct SetGrant {
     /// Zero.
     pub reserved: u32,
 }
+
+/// WAITS. The kernel reads the table only when it looks for whoever waits for whom; 0 entries withdraw it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WaitTable {
+    /// Address of an array of [`Wait`] in the caller's memory, 64-byte aligned.
+    pub address: u64,
+    /// Entries, 0 to [`WAITS_MAX`].
+    pub entries: u64,
+}
+
+/// Most entries of a [`WaitTable`].
+pub const WAITS_MAX: usize = 64;
+
+/// One thing that the caller's request waits for. 64 bytes, 64-byte aligned. [`Wait::serial`] is written last when an entry is
+/// taken and first when it is freed.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Wait {
+    /// 0 for a free entry; otherwise a number that no other wait of this process ever had.
+    pub serial: u64,
+    /// For whom the request is done; the caller's own endpoint when it is for nobody in particular.
+    pub subject: i32,
+    /// Whom it waits for; the caller's own endpoint when it waits for another of its own requests (a lock).
+    pub target: i32,
+    /// For whom the awaited request is done (whoever holds the lock); NONE for the same subject as the waiting one's.
+    pub target_subject: i32,
+    /// Zero.
+    pub reserved: u32,
+    /// Why, in a word or two: UTF-8, NUL padded.
+    pub reason: [u8; 40],
+}
+
+const _: () = assert!(size_of::<Wait>() == 64);
 
 /// SAFEMEMSET.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -280,6 +323,18 @@ pub struct ProcFork {
     pub root: u64,
 }
 
+/// PROC_SET.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcSet {
+    /// The process: one of class USER or TEST.
+    pub endpoint: i32,
+    /// Its [`privilege`] class from now on: USER or TEST.
+    pub privilege: u32,
+    /// Name, NUL padded.
+    pub name: [u8; 16],
+}
+
 /// GRANT_INFO: `endpoint` and `index` in, the rest out. EPERM without such an entry or when it cannot be read.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -411,7 +466,7 @@ pub struct Irq {
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DevIo {
-    /// Port: only the serial console's data port (0x3f8) is allowed.
+    /// Port: only the serial console's data port (0x3f8) and its interrupt-enable port (0x3f9) are allowed.
     pub port: u32,
     /// Zero.
     pub reserved: u32,
@@ -420,6 +475,19 @@ pub struct DevIo {
     /// Bytes, at most 4096.
     pub bytes: u64,
 }
+
+/// DEVIO_IN: nothing in. Empties the receiver as far as there is room.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DevIn {
+    /// Bytes received; fewer than [`DEVIO_IN_MAX`] when there are no more.
+    pub length: u64,
+    /// They.
+    pub bytes: [u8; DEVIO_IN_MAX],
+}
+
+/// Most bytes of one DEVIO_IN.
+pub const DEVIO_IN_MAX: usize = 32;
 
 /// SETALARM: one alarm per process; a new one replaces it, 0 cancels it.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

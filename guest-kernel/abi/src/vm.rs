@@ -26,11 +26,12 @@ pub const FORGETCACHEPAGE: u16 = 0xC1C;
 pub const CLEARCACHE: u16 = 0xC1D;
 /// [`VfsReply`], from VFS: answer to a [`crate::vfs::VMCALL`].
 pub const VFS_REPLY: u16 = 0xC1E;
-/// [`HandleMem`], from VFS, with a transaction id: make a range present. Reply (asynchronous, same transaction id): `Status`.
+/// [`HandleMem`], from VFS or PM, with a transaction id: make a range present. Reply (asynchronous, same transaction id): `Status`.
 pub const PROCCTL: u16 = 0xC2D;
 /// [`Fork`], from PM: a copy of a process. Reply: `Status` with the child's endpoint; it waits for PM's answer.
 pub const FORK: u16 = 0xC08;
-/// [`Exec`], from PM: replace a process's program. Reply: `Status`, which may take long: VM fetches the program's pages.
+/// [`Exec`], from PM, asynchronous with a transaction id: replace a process's program. Reply (asynchronous, same transaction id):
+/// `Status`, which may take long: VM fetches the program's pages.
 pub const EXEC: u16 = 0xC09;
 /// [`SpawnServer`], from RS: a new process in a boot server's slot, from the boot image. Reply: `Status` with its endpoint; it does not run yet.
 pub const SPAWN_SERVER: u16 = 0xC0A;
@@ -143,6 +144,10 @@ pub struct Exec {
     pub inode: u64,
     /// Its bytes.
     pub size: u64,
+    /// [`crate::kcall::privilege`] class of the process from now on (PM tells the kernel by PROC_SET).
+    pub privilege: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// SPAWN_SERVER.
