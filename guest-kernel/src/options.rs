@@ -5,7 +5,8 @@
 //! looked at. Their meaning is that of [`refault_abi::options`], against which this is tested; servers parse
 //! the line with that.
 
-use refault_abi::options::{CopyLock, Mark, Options, Retry};
+use refault_abi::bugs::Bug;
+use refault_abi::options::{CopyLock, Mark, Mode, Options, Retry};
 
 /// A trap instruction, when the probe is not to choose one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,12 @@ pub enum Trap {
 /// What the kernel takes from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelOptions {
+    /// `mode=`
+    pub mode: Mode,
+    /// `watchdog=`: milliseconds without progress after which the machine ends, 0 for never.
+    pub watchdog: u32,
+    /// `bug=`
+    pub bug: Option<Bug>,
     /// `retry=`
     pub retry: Retry,
     /// `mark=`
@@ -57,6 +64,9 @@ fn next_space(text: &[u8], mut from: usize) -> usize {
 impl KernelOptions {
     /// What an empty command line means.
     pub const DEFAULT: KernelOptions = KernelOptions {
+        mode: Mode::Hardened,
+        watchdog: 0,
+        bug: None,
         retry: Retry::Hardened,
         mark: Mark::Atomic,
         copylock: CopyLock::Held,
@@ -70,7 +80,7 @@ impl KernelOptions {
     /// for would falsify a comparison.
     pub fn parse(line: &str) -> Result<KernelOptions, &str> {
         let mut options = KernelOptions::DEFAULT;
-        let mut mark = None;
+        let (mut mark, mut retry) = (None, None);
         let mut doorbell_seen = false;
         let mut at = 0;
         while at < line.len() {
@@ -81,12 +91,21 @@ impl KernelOptions {
             match first {
                 b'-' if word == "--" => break,
                 b'r' if word.starts_with("retry=") => {
-                    options.retry = Options::parse(word).map_err(|_| word)?.retry;
+                    retry = Some(Options::parse(word).map_err(|_| word)?.retry);
                 }
                 // The first such word counts, as for the servers.
                 b'r' if !doorbell_seen && word.starts_with("refault.doorbell=") => {
                     doorbell_seen = true;
                     options.doorbell = refault_abi::options::doorbell(word);
+                }
+                b'm' if word.starts_with("mode=") => {
+                    options.mode = Options::parse(word).map_err(|_| word)?.mode;
+                }
+                b'w' if word.starts_with("watchdog=") => {
+                    options.watchdog = Options::parse(word).map_err(|_| word)?.watchdog;
+                }
+                b'b' if word.starts_with("bug=") => {
+                    options.bug = Options::parse(word).map_err(|_| word)?.bug;
                 }
                 b'm' if word == "measure=on" => options.measure = true,
                 b'm' if word.starts_with("mark=") => {
@@ -105,6 +124,10 @@ impl KernelOptions {
                 _ => {}
             }
         }
+        options.retry = retry.unwrap_or(match options.mode {
+            Mode::Faithful => Retry::Mark,
+            Mode::Hardened => Retry::Hardened,
+        });
         let natural = if options.retry == Retry::Hardened { Mark::Atomic } else { Mark::Id };
         options.mark = mark.unwrap_or(natural);
         Ok(options)
@@ -133,6 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_servers_parser(words in prop::collection::vec(prop::sample::select(vec![
+            "mode=faithful", "mode=hardened", "mode=", "watchdog=1500", "watchdog=x", "bug=", "bug=no-such-bug",
             "retry=efault", "retry=mark", "retry=hardened", "mark=flag", "mark=id", "mark=atomic", "mark=x",
             "copylock=dropped", "copylock=held", "", "noise", "fs=whole", "--", "refault.doorbell=4K@0x1000",
             "refault.doorbell=1@0x1000", "retry=", "a-rather-long-word-that-spans-chunks=1",
@@ -143,6 +167,7 @@ mod tests {
                 Ok(ours) => {
                     let theirs = theirs.expect("the kernel took a line the servers refuse");
                     prop_assert_eq!(ours.retry, theirs.retry);
+                    prop_assert_eq!((ours.mode, ours.watchdog, ours.bug), (theirs.mode, theirs.watchdog, theirs.bug));
                     prop_assert_eq!(ours.mark, theirs.mark);
                     prop_assert_eq!(ours.copylock, theirs.copylock);
                     prop_assert_eq!(ours.doorbell, refault_abi::options::doorbell(&line));

@@ -63,10 +63,16 @@ const TEST_CALLS: u64 = USER_CALLS
         kcall::SETALARM,
         kcall::DIAG,
         kcall::PROC_INFO,
+        kcall::GRANT_INFO,
+        kcall::COUNTER,
+        kcall::AWAY,
+        kcall::SETGRANT_TEMPORARY,
+        kcall::WAITS,
     ]);
 // A server that panics ends the machine itself: PM may be waiting for it, through others.
 const SERVER_CALLS: u64 = TEST_CALLS | call_bit(kcall::SHUTDOWN);
-const DRIVER_CALLS: u64 = SERVER_CALLS | bits(&[kcall::IRQCTL, kcall::DEVIO_OUT, kcall::VUMAP]);
+const DRIVER_CALLS: u64 =
+    SERVER_CALLS | bits(&[kcall::IRQCTL, kcall::DEVIO_IN, kcall::DEVIO_OUT, kcall::VUMAP]);
 /// Calls that change processes: PM and VM.
 const PROCESS_CALLS: u64 = bits(&[kcall::PROC_CREATE, kcall::PROC_START, kcall::PROC_EXIT, kcall::VIRCOPY]);
 
@@ -81,8 +87,8 @@ impl Rights {
         const TTY: usize = Endpoint::TTY.slot() as usize;
         const VM: usize = Endpoint::VM.slot() as usize;
         let special = match slot {
-            PM => PROCESS_CALLS,
-            VM => PROCESS_CALLS | call_bit(kcall::VMCTL),
+            PM => PROCESS_CALLS | bits(&[kcall::PROC_SET, kcall::PROC_STOP]),
+            VM => PROCESS_CALLS | call_bit(kcall::VMCTL) | call_bit(kcall::PROC_FORK),
             VFS | TTY => call_bit(kcall::VIRCOPY),
             _ => 0,
         };
@@ -241,10 +247,14 @@ mod tests {
             kcall::PROC_CREATE,
             kcall::PROC_START,
             kcall::PROC_EXIT,
+            kcall::PROC_FORK,
             kcall::VMCTL,
             kcall::VUMAP,
             kcall::IRQCTL,
             kcall::DEVIO_OUT,
+            kcall::DEVIO_IN,
+            kcall::PROC_SET,
+            kcall::PROC_STOP,
         ]);
         for slot in Endpoint::FIRST_DYNAMIC_SLOT..NR_PROCS {
             for class in [privilege::USER, privilege::TEST] {

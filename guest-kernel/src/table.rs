@@ -95,6 +95,32 @@ impl Table {
         Ok(slot)
     }
 
+    /// PROC_FORK: a copy of the process in `parent` in the first free dynamic slot, with the address space `root`. Both wait for
+    /// the same answer of PM. EINVAL when the parent does not wait for one, EAGAIN when no slot is free.
+    pub fn fork(&mut self, parent: usize, root: u64) -> Result<usize> {
+        let original = &self.procs[parent];
+        let waits = original.flags == rts::RECEIVING && original.receive_from == Endpoint::PM;
+        if !waits || !original.reply_pending {
+            return Err(Errno::EINVAL);
+        }
+        let request = ProcCreate {
+            slot: -1,
+            endpoint: 0,
+            privilege: original.class,
+            priority: u32::from(original.level),
+            name: original.name,
+        };
+        let frame = original.frame;
+        let child = self.create(&request)?;
+        let process = &mut self.procs[child];
+        process.frame = frame;
+        process.root = root;
+        process.receive_from = Endpoint::PM;
+        process.reply_pending = true;
+        process.flags = rts::RECEIVING;
+        Ok(child)
+    }
+
     /// PROC_START: gives the process in `slot` registers and an address space and lets it run. A process
     /// that is blocked (exec) leaves whatever it was blocked on.
     pub fn start(&mut self, slot: usize, frame: Frame, root: u64) {
@@ -106,6 +132,26 @@ impl Table {
         process.reply_pending = false;
         process.kernel_message_pending = false;
         self.wake(slot);
+    }
+
+    /// PROC_SET: the process in `slot` gets the rights of a class, and a name.
+    pub fn set_class(&mut self, slot: usize, privilege: u32, name: [u8; 16]) {
+        let rights = Rights::of(privilege, slot);
+        let process = &mut self.procs[slot];
+        process.trap_mask = rights.traps;
+        process.send_mask = rights.send;
+        process.call_mask = rights.calls;
+        process.class = privilege;
+        process.name = name;
+    }
+
+    /// PROC_STOP: the process in `slot` never runs again, and nobody receives what it was about to send.
+    pub fn stop(&mut self, slot: usize) {
+        self.leave_queues(slot);
+        let process = &mut self.procs[slot];
+        process.flags = process.flags & !(rts::SENDING | rts::VMREQUEST) | rts::STOPPED;
+        process.kernel_message_pending = false;
+        process.async_length = 0;
     }
 
     /// PROC_EXIT: removes the process in `slot`. Everybody who waits for it gets EDEADSRCDST, and nothing

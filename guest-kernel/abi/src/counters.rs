@@ -1,7 +1,8 @@
 //! Counters of the guest, in one page that the monitor can read at any time.
 //!
-//! The page is an array of 512 little-endian words; each has exactly one writer, so a plain increment
-//! is enough. A figure printed by the monitor is read from here or from its own counters, never assumed.
+//! The page is an array of 512 little-endian words; each has exactly one writer, or the instances of one
+//! server, which add in one instruction. A figure printed by the monitor is read from here or from its own
+//! counters, never assumed.
 
 /// Words in the page.
 pub const WORDS: usize = 512;

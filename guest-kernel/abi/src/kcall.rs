@@ -166,7 +166,7 @@ pub const WAITS_MAX: usize = 64;
 
 /// One thing that the caller's request waits for. 64 bytes, 64-byte aligned. [`Wait::serial`] is written last when an entry is
 /// taken and first when it is freed.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Wait {
     /// 0 for a free entry; otherwise a number that no other wait of this process ever had.

@@ -1,15 +1,19 @@
 //! IRQCTL, DEVIO_OUT, SETALARM: interrupts, the console's port, time.
 
-use refault_abi::kcall::{Alarm, DevIo, Irq};
+use refault_abi::kcall::{Alarm, DevIn, DevIo, Irq};
 use refault_abi::{Endpoint, Errno, Result};
 
 use super::copy::read_own;
-use super::request;
+use super::{answer, request};
 use crate::arch;
 use crate::kernel::Kernel;
 
-/// The serial console's data port, the only one.
+/// The serial console's data port.
 const CONSOLE: u32 = 0x3f8;
+/// Its interrupt-enable port.
+const CONSOLE_INTERRUPTS: u32 = 0x3f9;
+/// Interrupt enable: data has been received. The only one a driver may have.
+const RECEIVED: u8 = 1;
 
 /// Operations of IRQCTL, see `refault_abi::kcall::Irq`.
 mod operation {
@@ -61,17 +65,34 @@ impl Kernel {
     }
 }
 
+/// DEVIO_IN: empties the console's receiver as far as the answer has room.
+pub fn devio_in(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut received = DevIn::default();
+    for place in &mut received.bytes {
+        let Some(byte) = arch::serial_read() else { break };
+        *place = byte;
+        received.length += 1;
+    }
+    answer(kernel, me, &received);
+    Ok(())
+}
+
 /// DEVIO_OUT. EPERM for any other port, EINVAL for more bytes than a page.
 pub fn devio_out(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: DevIo = request(kernel, me);
-    if request.port != CONSOLE {
+    if request.port != CONSOLE && request.port != CONSOLE_INTERRUPTS {
         return Err(Errno::EPERM);
     }
     let bytes = usize::try_from(request.bytes).ok().filter(|bytes| *bytes <= kernel.buffer.len());
     let bytes = bytes.ok_or(Errno::EINVAL)?;
     let buffer = kernel.buffer.as_mut_ptr() as u64;
     read_own(kernel, me, request.address, buffer, bytes as u64)?;
-    arch::serial_write(kernel.buffer.get(..bytes).unwrap_or_default());
+    let bytes = kernel.buffer.get(..bytes).unwrap_or_default();
+    if request.port == CONSOLE {
+        arch::serial_write(bytes);
+    } else if let Some(last) = bytes.last() {
+        arch::serial_interrupts(last & RECEIVED);
+    }
     Ok(())
 }
 

@@ -6,7 +6,9 @@
 
 use refault_abi::counters::Counter;
 use refault_abi::grant::{Entry, GrantId, MAX_ENTRIES, READ, WRITE};
-use refault_abi::kcall::{SafeCopy, SafeMemset, SetGrant, VSAFECOPY_MAX, VSafeCopy, VSafeCopyElement};
+use refault_abi::kcall::{
+    GrantInfo, SafeCopy, SafeMemset, SetGrant, VSAFECOPY_MAX, VSafeCopy, VSafeCopyElement,
+};
 use refault_abi::layout::USER_END;
 use refault_abi::options::{Mark, Retry};
 use refault_abi::{Endpoint, Errno, Result};
@@ -49,6 +51,28 @@ pub fn setgrant(kernel: &mut Kernel, me: usize) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries };
+    Ok(())
+}
+
+/// GRANT_INFO. EINVAL for a dead process, EPERM without such an entry or when it cannot be read now.
+pub fn info(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: GrantInfo = request(kernel, me);
+    let granter = Endpoint::from_raw(request.endpoint);
+    let table = Granters::table(kernel, granter).ok_or(Errno::EINVAL)?;
+    if u64::from(request.index) >= table.entries {
+        return Err(Errno::EPERM);
+    }
+    // SETGRANT has checked that the whole table lies in user memory.
+    let place = table.address + u64::from(request.index) * size_of::<Entry>() as u64;
+    let entry = Granters::entry(kernel, granter, place).ok_or(Errno::EPERM)?;
+    request.entries = table.entries;
+    request.state = entry.state;
+    request.grantee = entry.grantee;
+    request.other = entry.other;
+    request.start = entry.start;
+    request.length = entry.length;
+    request.tag = entry.tag;
+    answer(kernel, me, &request);
     Ok(())
 }
 

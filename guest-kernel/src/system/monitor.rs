@@ -1,12 +1,15 @@
-//! REPORT, EVENT, DIAG, SHUTDOWN: what leaves the guest.
+//! REPORT, EVENT, DIAG, SHUTDOWN, AWAY, COUNTER: what leaves the guest, and what it asks of the monitor.
 
+use refault_abi::counters::{ALL, WORDS};
 use refault_abi::doorbell::event as code;
-use refault_abi::kcall::{Diag, Event, Report};
+use refault_abi::kcall::{Away, CounterValue, Diag, Event, Report};
+use refault_abi::layout::{USER_END, page_floor};
 use refault_abi::message::Status;
 use refault_abi::{Errno, Result};
+use refault_kernel::walk::translate;
 
 use super::copy::read_own;
-use super::request;
+use super::{answer, request};
 use crate::arch;
 use crate::kernel::Kernel;
 
@@ -28,7 +31,7 @@ pub fn report(kernel: &mut Kernel, me: usize) -> Result<()> {
 /// EVENT. EPERM for the events that are the kernel's own.
 pub fn event(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: Event = request(kernel, me);
-    if matches!(request.code, code::FIRST_RING3 | code::PANIC) {
+    if matches!(request.code, code::FIRST_RING3 | code::PANIC | code::WEDGED) {
         return Err(Errno::EPERM);
     }
     arch::event(request.code, request.value);
@@ -41,6 +44,44 @@ pub fn diag(kernel: &mut Kernel, me: usize) -> Result<()> {
     let text = usize::try_from(request.length).ok().and_then(|length| request.text.get(..length));
     arch::serial_write(text.ok_or(Errno::EINVAL)?);
     Ok(())
+}
+
+/// One bit per word of the counters page that is a counter.
+const COUNTERS: [u64; WORDS / 64] = {
+    let mut bits = [0; WORDS / 64];
+    let mut at = 0;
+    while at < ALL.len() {
+        let index = ALL[at].0 as usize;
+        bits[index / 64] |= 1 << (index % 64);
+        at += 1;
+    }
+    bits
+};
+
+/// COUNTER. EINVAL for a word that is no counter.
+pub fn counter(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: CounterValue = request(kernel, me);
+    let index = usize::try_from(request.index).map_err(|_| Errno::EINVAL)?;
+    let bits = COUNTERS.get(index / 64).copied().unwrap_or(0);
+    if bits >> (index % 64) & 1 == 0 {
+        return Err(Errno::EINVAL);
+    }
+    request.value = arch::counter(index);
+    answer(kernel, me, &request);
+    Ok(())
+}
+
+/// AWAY. EINVAL for a number of times that cannot be, EFAULT for an address where the caller has no page now, ENXIO where no
+/// monitor takes pages away.
+pub fn away(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: Away = request(kernel, me);
+    let times = u32::try_from(request.times).ok().filter(|times| *times > 0).ok_or(Errno::EINVAL)?;
+    if request.address >= USER_END {
+        return Err(Errno::EFAULT);
+    }
+    let root = kernel.table.procs[me].root;
+    let page = translate(&kernel.machine, root, page_floor(request.address), false);
+    if arch::page_away(page.map_err(|_| Errno::EFAULT)?, times) { Ok(()) } else { Err(Errno::ENXIO) }
 }
 
 /// SHUTDOWN.

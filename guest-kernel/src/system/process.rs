@@ -1,6 +1,7 @@
-//! PROC_CREATE, PROC_START, PROC_EXIT, PROC_INFO.
+//! PROC_CREATE, PROC_START, PROC_FORK, PROC_EXIT, PROC_INFO.
 
-use refault_abi::kcall::{ProcCreate, ProcInfo, ProcStart, Target, rts};
+use refault_abi::counters::Counter;
+use refault_abi::kcall::{ProcCreate, ProcFork, ProcInfo, ProcSet, ProcStart, Target, privilege, rts};
 use refault_abi::layout::USER_END;
 use refault_abi::{Endpoint, Errno, Result};
 use refault_kernel::frame::Frame;
@@ -37,6 +38,39 @@ pub fn start(kernel: &mut Kernel, me: usize) -> Result<()> {
     arch::adopt_root(direct);
     let frame = Frame { rip: request.rip, rsp: request.rsp, rdi: request.argument, ..arch::user_frame() };
     kernel.table.start(slot, frame, request.root);
+    Ok(())
+}
+
+/// PROC_FORK. EINVAL for an address space that cannot be and for a parent that does not wait for PM's answer.
+pub fn fork(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let mut request: ProcFork = request(kernel, me);
+    let parent = subject(kernel, me, request.parent)?;
+    let direct = kernel.machine.root_page(request.root).ok_or(Errno::EINVAL)?;
+    let child = kernel.table.fork(parent, request.root)?;
+    arch::adopt_root(direct);
+    kernel.count(Counter::Forks);
+    request.child = kernel.table.procs[child].endpoint.raw();
+    answer(kernel, me, &request);
+    Ok(())
+}
+
+/// PROC_SET. EPERM for a process that is or would become more than a program.
+pub fn set(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: ProcSet = request(kernel, me);
+    let slot = subject(kernel, me, request.endpoint)?;
+    let programs = [privilege::USER, privilege::TEST];
+    if !programs.contains(&request.privilege) || !programs.contains(&kernel.table.procs[slot].class) {
+        return Err(Errno::EPERM);
+    }
+    kernel.table.set_class(slot, request.privilege, request.name);
+    Ok(())
+}
+
+/// PROC_STOP.
+pub fn stop(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: Target = request(kernel, me);
+    let slot = subject(kernel, me, request.endpoint)?;
+    kernel.table.stop(slot);
     Ok(())
 }
 

@@ -204,9 +204,31 @@ pub fn proc_start(endpoint: Endpoint, rip: u64, rsp: u64, argument: u64, root: u
     simple(kcall::PROC_START, &request).map(drop)
 }
 
+/// PROC_FORK: a copy of `parent`, which waits for an answer of PM, in the address space `root`. The copy waits for PM, too.
+pub fn proc_fork(parent: Endpoint, root: u64) -> Result<Endpoint> {
+    let request = kcall::ProcFork { parent: parent.raw(), child: 0, root };
+    simple(kcall::PROC_FORK, &request)
+        .map(|message| Endpoint::from_raw(message.get::<kcall::ProcFork>().child))
+}
+
 /// PROC_EXIT: removes a process.
 pub fn proc_exit(endpoint: Endpoint) -> Result<()> {
     simple(kcall::PROC_EXIT, &kcall::Target { endpoint: endpoint.raw(), reserved: 0 }).map(drop)
+}
+
+/// PROC_SET: class (USER or TEST) and name of a program.
+pub fn proc_set(endpoint: Endpoint, privilege: u32, name: &str) -> Result<()> {
+    let mut request = kcall::ProcSet { endpoint: endpoint.raw(), privilege, name: [0; 16] };
+    // The last byte stays NUL.
+    for (place, byte) in request.name.iter_mut().take(15).zip(name.bytes()) {
+        *place = byte;
+    }
+    simple(kcall::PROC_SET, &request).map(drop)
+}
+
+/// PROC_STOP: the process runs no more.
+pub fn proc_stop(endpoint: Endpoint) -> Result<()> {
+    simple(kcall::PROC_STOP, &kcall::Target { endpoint: endpoint.raw(), reserved: 0 }).map(drop)
 }
 
 /// PROC_INFO of a slot.
@@ -240,6 +262,11 @@ pub fn devio_out(port: u32, bytes: &[u8]) -> Result<()> {
     let request = kcall::DevIo { port, reserved: 0, address, bytes: bytes.len() as u64 };
     // SAFETY: the bytes are only read.
     unsafe { call(kcall::DEVIO_OUT, &request) }.0.map(drop)
+}
+
+/// DEVIO_IN: what the serial console has received, as far as the answer has room.
+pub fn devio_in() -> Result<kcall::DevIn> {
+    simple(kcall::DEVIO_IN, &kcall::DevIn::default()).map(|message| message.get())
 }
 
 /// SETALARM: a CLOCK notification in `microseconds`; 0 cancels.

@@ -9,7 +9,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use refault_abi::counters::{Counter, WORDS};
-use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, reg};
+use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, feature, reg};
 use refault_abi::layout::DIRECT_MAP;
 
 use super::cpu::{Cpu, PROCESSORS};
@@ -108,6 +108,15 @@ pub fn count(counter: Counter, amount: u64) {
     }
 }
 
+/// The value of the word `index` of the counters page; 0 beyond its end.
+pub fn counter(index: usize) -> u64 {
+    if index >= WORDS {
+        return 0;
+    }
+    // SAFETY: inside the page; servers write their own words of it.
+    unsafe { COUNTERS.0.get().cast::<u64>().add(index).read_volatile() }
+}
+
 /// If the page fault at `address` is a trap reflected by the monitor, ends the record and says where the page is.
 pub fn take_reflected(cpu: &Cpu, address: u64) -> Option<u64> {
     // SAFETY: there is a record for each processor that runs.
@@ -129,6 +138,23 @@ pub fn take_reflected(cpu: &Cpu, address: u64) -> Option<u64> {
 /// Asks for a page back.
 pub fn page_back(physical: u64) {
     write64(reg::PAGE_BACK, physical);
+}
+
+/// Asks the monitor to take the page at `physical` away for `times` accesses. Whether it does such things.
+pub fn page_away(physical: u64, times: u32) -> bool {
+    let base = REGISTERS.load(Ordering::Relaxed);
+    if base == 0 {
+        return false;
+    }
+    // SAFETY: `start` mapped the window, and registers are aligned.
+    let features =
+        unsafe { ptr::with_exposed_provenance::<u32>((base + reg::FEATURES) as usize).read_volatile() };
+    if features & feature::AWAY == 0 {
+        return false;
+    }
+    write32(reg::AWAY_TIMES, times);
+    write64(reg::PAGE_AWAY, physical);
+    true
 }
 
 /// Whether the monitor counts fault sites.

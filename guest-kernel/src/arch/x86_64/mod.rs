@@ -20,11 +20,11 @@ mod serial;
 mod start;
 mod trap;
 
-pub use doorbell::{event, report_page};
+pub use doorbell::{counter, event, page_away, report_page};
 pub use machine::{Machine, Marking};
 pub use pages::{adopt_root, flush_range};
 pub use registers::time_stamp;
-pub use serial::{log, write as serial_write};
+pub use serial::{interrupts as serial_interrupts, log, read as serial_read, write as serial_write};
 
 pub use start::user_frame;
 

@@ -1,4 +1,4 @@
-//! The serial console at COM1: output only.
+//! The serial console at COM1. Input is taken when the terminal driver asks; the kernel itself only writes.
 
 use core::fmt::{self, Write};
 
@@ -10,6 +10,8 @@ const FIFO_CONTROL: u16 = DATA + 2;
 const LINE_CONTROL: u16 = DATA + 3;
 const MODEM_CONTROL: u16 = DATA + 4;
 const LINE_STATUS: u16 = DATA + 5;
+/// Line status: a byte has been received.
+const RECEIVED: u8 = 0x01;
 /// Line status: the transmitter has room for a whole FIFO.
 const EMPTY: u8 = 0x20;
 const FIFO_BYTES: usize = 16;
@@ -37,6 +39,18 @@ pub fn write(bytes: &[u8]) {
             out8(DATA, *byte);
         }
     }
+}
+
+/// Takes one received byte, if there is one.
+pub fn read() -> Option<u8> {
+    (in8(LINE_STATUS) & RECEIVED != 0).then(|| in8(DATA))
+}
+
+/// Chooses the interrupts of the line.
+pub fn interrupts(enabled: u8) {
+    // OUT2: without it the interrupt does not leave a PC's serial port.
+    out8(MODEM_CONTROL, 0x0b);
+    out8(INTERRUPT_ENABLE, enabled);
 }
 
 struct Console;
