@@ -12,6 +12,7 @@
 //! | [`ipc`], [`asyncsend`], [`server`] | messages |
 //! | [`kernel`] | kernel calls, typed |
 //! | [`grants`] | memory grants as values that revoke themselves |
+//! | [`touch`] | one's own pages after a failed copy |
 //! | [`info`] | information page, options, counters |
 //! | [`pages`], `heap` | memory from VM |
 //! | [`user`] | what programs ask of PM, VFS and VM |
@@ -39,6 +40,7 @@ pub mod print;
 pub mod server;
 mod single;
 pub mod start;
+pub mod touch;
 pub mod user;
 
 pub use refault_abi as abi;
