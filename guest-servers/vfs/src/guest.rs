@@ -7,6 +7,7 @@ use refault_abi::counters::Counter;
 use refault_abi::grant::Tag;
 use refault_abi::ipc::senda;
 use refault_abi::layout::PAGE;
+use refault_abi::message::REPLY;
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
 use refault_rt::grants::{self, Grant};
 use refault_rt::ipc::Received;
@@ -83,7 +84,11 @@ impl Kernel for GuestKernel {
     type Grant<'a> = Lent<'a>;
 
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
-        asyncsend::send(to, message, senda::NOTIFY_ERR)
+        // Who waits for VFS by SENDREC (only PM does among those that are posted to) waits for the answer to that request,
+        // which has no transaction id. An answer to something it asked asynchronously must not be taken for it.
+        let awaited = message.kind() == REPLY && message.transaction() == 0;
+        let flags = if awaited { senda::NOTIFY_ERR } else { senda::NOTIFY_ERR | senda::NOREPLY };
+        asyncsend::send(to, message, flags)
     }
 
     fn answer(&self, to: Endpoint, message: &Message, waits: bool) {

@@ -106,6 +106,21 @@ impl Process {
         Ok(index as u64)
     }
 
+    /// Makes `wanted` another descriptor of the same open file, or, for -1, the lowest free one. What `wanted` was before is
+    /// returned, to be dropped where nothing is borrowed.
+    pub fn duplicate(&mut self, descriptor: i32, wanted: i32) -> Result<(u64, Option<Rc<OpenFile>>)> {
+        let file = self.open_file(descriptor)?;
+        if wanted == -1 {
+            return Ok((self.install(file)?, None));
+        }
+        let index = usize::try_from(wanted).ok().filter(|index| *index < OPEN_MAX).ok_or(Errno::EBADF)?;
+        if self.descriptors.len() <= index {
+            self.descriptors.resize(index + 1, None);
+        }
+        let before = self.descriptors.get_mut(index).and_then(|place| place.replace(file));
+        Ok((index as u64, before))
+    }
+
     /// Frees a descriptor.
     pub fn close(&mut self, descriptor: i32) -> Result<Rc<OpenFile>> {
         let index = usize::try_from(descriptor).map_err(|_| Errno::EBADF)?;
@@ -134,6 +149,18 @@ impl Processes {
             Some(process) if process.endpoint == endpoint => Ok(None),
             _ => Ok(slot.replace(Process::new(endpoint, &self.terminal))),
         }
+    }
+
+    /// Makes `child` a process that has the parent's descriptors and directory. A predecessor in its slot is returned, to be
+    /// dropped where nothing is borrowed.
+    pub fn fork(&mut self, parent: Endpoint, child: Endpoint) -> Result<Option<Process>> {
+        let (descriptors, directory) = match self.get(parent) {
+            Ok(parent) => (parent.descriptors.clone(), parent.directory.clone()),
+            // It has never asked for anything: what it has is what everybody begins with.
+            Err(_) => return self.admit(child),
+        };
+        let slot = child.index().and_then(|index| self.slots.get_mut(index)).ok_or(Errno::ESRCH)?;
+        Ok(slot.replace(Process { endpoint: child, descriptors, directory, busy: false }))
     }
 
     /// The process.

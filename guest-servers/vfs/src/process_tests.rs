@@ -53,3 +53,40 @@ fn open_modes() {
     assert_eq!(check(O_WRONLY | O_APPEND), (false, true, true));
     assert_eq!(check(O_RDWR), (true, true, false));
 }
+
+#[test]
+fn a_child_shares_the_open_files_and_not_the_table() {
+    let mut processes = processes();
+    let (parent, child) = (Endpoint::new(1, 20), Endpoint::new(1, 21));
+    assert!(processes.admit(parent).unwrap().is_none());
+    let shared = Rc::new(OpenFile::new(Object::Terminal, O_RDONLY));
+    assert_eq!(processes.get(parent).unwrap().install(Rc::clone(&shared)), Ok(3));
+    assert!(processes.fork(parent, child).unwrap().is_none());
+    assert!(Rc::ptr_eq(&processes.get(child).unwrap().open_file(3).unwrap(), &shared));
+    processes.get(child).unwrap().close(3).unwrap();
+    assert!(processes.get(parent).unwrap().open_file(3).is_ok());
+    // The slot's next owner has nothing of it, whoever its parent is.
+    let next = Endpoint::new(2, 21);
+    assert!(processes.fork(Endpoint::new(5, 30), next).unwrap().is_some());
+    assert!(processes.get(child).is_err() && processes.get(next).unwrap().open_file(2).is_ok());
+    assert_eq!(processes.fork(parent, Endpoint::ANY).err(), Some(Errno::ESRCH));
+}
+
+#[test]
+fn duplicates() {
+    let mut processes = processes();
+    let user = Endpoint::new(1, 20);
+    assert!(processes.admit(user).unwrap().is_none());
+    let process = processes.get(user).unwrap();
+    let file = Rc::new(OpenFile::new(Object::Terminal, O_RDONLY));
+    assert_eq!(process.install(Rc::clone(&file)), Ok(3));
+    assert!(matches!(process.duplicate(3, -1), Ok((4, None))));
+    assert!(matches!(process.duplicate(3, 1), Ok((1, Some(_)))));
+    assert!(matches!(process.duplicate(3, 3), Ok((3, Some(_)))), "onto itself");
+    assert!(matches!(process.duplicate(3, 60), Ok((60, None))));
+    assert_eq!(Rc::strong_count(&file), 5);
+    assert!(matches!(process.install(Rc::clone(&file)), Ok(5)), "the gap is free");
+    for (descriptor, wanted) in [(3, OPEN_MAX as i32), (3, -2), (3, i32::MAX), (6, 7), (-1, 3), (61, -1)] {
+        assert_eq!(process.duplicate(descriptor, wanted).err(), Some(Errno::EBADF));
+    }
+}

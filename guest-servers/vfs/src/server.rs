@@ -203,6 +203,7 @@ impl<K: Kernel> Vfs<K> {
         match message.kind() {
             vfs::OPEN => self.open(user, message.get()).await,
             vfs::CLOSE => self.close(user, message.get()),
+            vfs::DUP => self.dup(user, message.get()),
             vfs::READ => self.read(user, message.get(), false).await,
             vfs::PREAD => self.read(user, message.get(), true).await,
             vfs::WRITE => self.write(user, message.get(), false).await,

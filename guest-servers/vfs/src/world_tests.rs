@@ -336,3 +336,42 @@ fn a_dead_file_system_answers_eio_to_everybody() {
     assert_eq!(world.io(vfs::READ, 3, BUFFER, 10, 0), Err(Errno::EIO), "and later");
     assert_eq!(world.vfs.tasks(), 0);
 }
+
+#[test]
+fn programs_are_pinned_and_processes_forked() {
+    let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
+    let exec = |path: &[u8], endpoint: Endpoint| {
+        world.put(0, path);
+        let request =
+            vfs::PmExec { endpoint: endpoint.raw(), length: path.len() as u32, ..vfs::PmExec::default() };
+        world.deliver(Endpoint::PM, Message::new(vfs::PM_EXEC, &request).with_transaction(9));
+        world.settle();
+        let (to, answer) = world.state.borrow_mut().answers.pop_front().unwrap();
+        assert_eq!((to, answer.transaction()), (Endpoint::PM, 9));
+        answer.get::<vfs::Program>()
+    };
+    let refused = |errno: Errno| i64::from(errno.code());
+    assert_eq!(exec(b"/b.bin", USER).result, refused(Errno::EACCES), "no x bit");
+    assert_eq!(exec(b"/", USER).result, refused(Errno::EACCES));
+    assert_eq!(exec(b"/no", USER).result, refused(Errno::ENOENT));
+    assert_eq!(exec(b"/b.bin", Endpoint::new(7, 33)).result, refused(Errno::ESRCH));
+    world.state.borrow_mut().add("prog", Inode::Program(pattern(5, 0, 5000)));
+    let program = exec(b"/prog", USER);
+    assert_eq!((program.result, program.device, program.inode, program.size), (0, 1, 3, 5000));
+
+    let child = Endpoint::new(1, 21);
+    let fork = vfs::PmFork { parent: USER.raw(), child: child.raw() };
+    assert_eq!(world.call(Endpoint::PM, Message::new(vfs::PM_FORK, &fork)), Ok(0));
+    let read = |who| {
+        let io = vfs::Io { descriptor: 3, address: BUFFER, bytes: 100, ..vfs::Io::default() };
+        world.call(who, Message::new(vfs::READ, &io))
+    };
+    assert_eq!((read(USER), read(child)), (Ok(100), Ok(100)));
+    assert_eq!(world.position(3), 200, "one position");
+    let target = kcall::Target { endpoint: child.raw(), reserved: 0 };
+    assert_eq!(world.call(Endpoint::PM, Message::new(vfs::PM_EXIT, &target)), Ok(0));
+    assert_eq!(read(USER), Ok(100));
+    let release = vfs::VmCall { operation: vfs::RELEASE, handle: program.handle, ..vfs::VmCall::default() };
+    world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &release));
+    world.check_nothing_left();
+}

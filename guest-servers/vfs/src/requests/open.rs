@@ -1,10 +1,10 @@
-//! From a path to a descriptor: OPEN, CLOSE, CHDIR, and the tree that paths are walked in.
+//! From a path to a descriptor: OPEN, CLOSE, DUP, CHDIR, and the tree that paths are walked in.
 
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use refault_abi::vfs::{Io, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_TRUNC, PATH_MAX, Path};
+use refault_abi::vfs::{Dup, Io, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_TRUNC, PATH_MAX, Path};
 use refault_abi::{Endpoint, Errno, Message, Result, fs};
 
 use crate::kernel::{Granted, Kernel};
@@ -160,6 +160,13 @@ impl<K: Kernel> Vfs<K> {
         let file = self.with_process(user, |process| process.close(io.descriptor))??;
         drop(file);
         Ok(0)
+    }
+
+    pub(crate) fn dup(&self, user: Endpoint, request: Dup) -> Result<u64> {
+        let (descriptor, before) =
+            self.with_process(user, |process| process.duplicate(request.descriptor, request.wanted))??;
+        drop(before);
+        Ok(descriptor)
     }
 
     pub(crate) async fn chdir(&self, user: Endpoint, request: Path) -> Result<u64> {

@@ -24,7 +24,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    fn pin(&mut self, vnode: Rc<Vnode>) -> u64 {
+    pub(super) fn pin(&mut self, vnode: Rc<Vnode>) -> u64 {
         // Never used twice: a handle that VM has released leads nowhere.
         self.last += 1;
         self.vnodes.insert(self.last, vnode);

@@ -19,6 +19,7 @@ use crate::kernel::Access;
 pub enum Inode {
     Directory(BTreeMap<Vec<u8>, u64>),
     File(Vec<u8>),
+    Program(Vec<u8>),
     Link(Vec<u8>),
 }
 impl State {
@@ -55,6 +56,7 @@ impl State {
         let (mode, size) = match &self.inodes[&inode] {
             Inode::Directory(_) => (0o040755, 0),
             Inode::File(data) => (0o100644, data.len()),
+            Inode::Program(data) => (0o100755, data.len()),
             Inode::Link(target) => (0o120777, target.len()),
         };
         Node { result: 0, inode, size: size as u64, mode, links: 1, uid: 0, gid: 0 }
