@@ -206,6 +206,10 @@ pub struct PmExec {
     pub length: u32,
     /// Address of the path in PM's memory.
     pub address: u64,
+    /// Faithful mode: address of the argument block in the process's memory, which VFS then fetches as the seed's exec does; else 0.
+    pub strings: u64,
+    /// Its bytes, or 0.
+    pub bytes: u64,
 }
 
 /// Answer to PM_EXEC.
