@@ -91,6 +91,16 @@ const fn request_words(address: u64, length: u64) -> (u64, u64) {
     (address, length)
 }
 
+/// In a forked child: what is in the table is the parent's to send.
+pub fn forget() {
+    // Only the functions of this file hold the table, and none of them forks.
+    if let Ok(mut table) = TABLE.borrow() {
+        for entry in &mut table.entries {
+            write(entry, AsyncEntry::new_zeroed());
+        }
+    }
+}
+
 /// Takes one message that could not be delivered out of the table.
 pub fn take_failed() -> Option<Failed> {
     let mut table = TABLE.borrow().ok()?;

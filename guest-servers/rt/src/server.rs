@@ -39,18 +39,31 @@ impl Answer {
     }
 }
 
-/// Whether the requester is one of the boot servers, which always come back to receiving.
+/// Whether the requester is one of the boot servers, which always come back to receiving; restarted ones included.
 pub fn is_boot_server(source: Endpoint) -> bool {
-    source.generation() == 0 && source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT)
+    source.index().is_some_and(|slot| slot < Endpoint::FIRST_DYNAMIC_SLOT)
 }
 
-/// Receives whatever comes next; an error would mean that the server itself is gone.
+/// Receives whatever comes next; an error would mean that the server itself is gone. RS's question whether this server is
+/// alive is answered here and not seen by anybody else.
 pub fn next() -> Received {
     loop {
-        if let Ok(received) = ipc::receive(Endpoint::ANY) {
+        if let Ok(received) = ipc::receive(Endpoint::ANY)
+            && !heartbeat(&received)
+        {
             return received;
         }
     }
+}
+
+/// Answers a notification of RS with a notification, which is how RS sees that this server is alive. False for anything else.
+pub fn heartbeat(received: &Received) -> bool {
+    let asked = received.delivery.is_notify() && received.message.sender() == Endpoint::RS;
+    if asked {
+        // RS is gone: then nobody asks.
+        let _ = ipc::notify(Endpoint::RS);
+    }
+    asked
 }
 
 /// Sends `answer` as the reply to `request`, and does not wait for a receiver that may never come.
@@ -66,6 +79,7 @@ pub fn reply(request: &Received, answer: &Message) {
 pub fn reply_next(request: &Received, answer: &Message) -> Received {
     let with_id = answer.with_transaction(request.message.transaction());
     match ipc::reply_receive(request.message.sender(), &with_id, Endpoint::ANY) {
+        Ok(received) if heartbeat(&received) => next(),
         Ok(received) => received,
         Err(Errno::ENOTREADY) => {
             reply(request, answer);

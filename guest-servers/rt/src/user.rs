@@ -1,5 +1,6 @@
 //! What a program asks of PM, VFS and VM: one typed function per request.
 
+use refault_abi::kcall::{ProcInfo, rts};
 use refault_abi::message::{Payload, Status};
 use refault_abi::vfs::{self, Io, Path, Stat};
 use refault_abi::{Endpoint, Errno, Message, Result, pm, vm};
@@ -262,8 +263,8 @@ pub fn memory_usage() -> Result<vm::Usage> {
 /// Longest SPAWN strings, in bytes.
 const SPAWN_MAX: usize = 4096;
 
-/// Runs a program of the boot image: its name, then its arguments. Answers the child.
-pub fn spawn<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Endpoint> {
+/// Sends words in the form of [`pm::Spawn`].
+fn with_words<'a>(request: u16, words: impl IntoIterator<Item = &'a str>) -> Result<u64> {
     let mut strings = [0u8; SPAWN_MAX];
     let mut used = 0usize;
     for word in words {
@@ -273,8 +274,93 @@ pub fn spawn<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Endpoint> {
         used = end.checked_add(1).filter(|used| *used <= SPAWN_MAX).ok_or(Errno::E2BIG)?;
     }
     let (address, bytes) = bytes_of(strings.get(..used).unwrap_or_default());
-    let child = ask(Endpoint::PM, pm::SPAWN, &pm::Spawn { address, bytes })?;
-    i32::try_from(child).map(Endpoint::from_raw).map_err(|_| Errno::EINVAL)
+    ask(Endpoint::PM, request, &pm::Spawn { address, bytes })
+}
+
+/// An endpoint out of a plain status.
+fn endpoint(status: u64) -> Result<Endpoint> {
+    i32::try_from(status).map(Endpoint::from_raw).map_err(|_| Errno::EINVAL)
+}
+
+/// Runs a program of the boot image: its name, then its arguments. Answers the child.
+pub fn spawn<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Endpoint> {
+    with_words(pm::SPAWN, words).and_then(endpoint)
+}
+
+/// [`spawn`], [`exec`] with strings anywhere: the memory is only read, by PM.
+pub fn spawn_raw(address: u64, bytes: u64) -> Result<Endpoint> {
+    ask(Endpoint::PM, pm::SPAWN, &pm::Spawn { address, bytes }).and_then(endpoint)
+}
+
+/// Becomes another program: its name (with a slash a path, without one a program of the boot image), then its
+/// arguments. Returns only on failure.
+pub fn exec<'a>(words: impl IntoIterator<Item = &'a str>) -> Errno {
+    match with_words(pm::EXEC, words) {
+        // PM does not answer a process that runs another program.
+        Ok(_) => Errno::EINVAL,
+        Err(error) => error,
+    }
+}
+
+/// Who [`fork`] returned in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forked {
+    /// The caller; this is the child.
+    Parent(Endpoint),
+    /// The copy.
+    Child,
+}
+
+/// A copy of this process, descriptors and directory included. What was asked of others asynchronously stays the
+/// parent's; grants exist in both, each over its own memory.
+pub fn fork() -> Result<Forked> {
+    match ask(Endpoint::PM, pm::FORK, &Status::default())? {
+        0 => {
+            crate::asyncsend::forget();
+            crate::grants::reload()?;
+            Ok(Forked::Child)
+        }
+        child => {
+            crate::grants::reload()?;
+            endpoint(child).map(Forked::Parent)
+        }
+    }
+}
+
+/// Ends a process by a signal; 0 only asks whether it exists.
+pub fn kill(endpoint: Endpoint, signal: u32) -> Result<()> {
+    ask(Endpoint::PM, pm::KILL, &pm::Kill { endpoint: endpoint.raw(), signal }).map(drop)
+}
+
+/// What the kernel knows about a slot; ESRCH for a free one.
+pub fn process_info(slot: i32) -> Result<ProcInfo> {
+    let request = Message::new(pm::INFO, &Status { result: i64::from(slot) });
+    let info: ProcInfo = crate::ipc::sendrec(Endpoint::PM, &request)?.get();
+    if info.flags & rts::FREE != 0 { Err(Errno::ESRCH) } else { Ok(info) }
+}
+
+/// The parent.
+pub fn getppid() -> Result<Endpoint> {
+    ask(Endpoint::PM, pm::GETPPID, &Status::default()).and_then(endpoint)
+}
+
+/// From now on the interrupt character ends this process's descendants, and not this process.
+pub fn foreground() -> Result<()> {
+    ask(Endpoint::PM, pm::FOREGROUND, &Status::default()).map(drop)
+}
+
+/// Another descriptor for the same open file: `wanted`, which is closed first, or the lowest free one.
+pub fn dup(descriptor: Descriptor, wanted: Option<Descriptor>) -> Result<Descriptor> {
+    let request = vfs::Dup { descriptor, wanted: wanted.unwrap_or(-1) };
+    ask(Endpoint::VFS, vfs::DUP, &request).and_then(|fd| i32::try_from(fd).map_err(|_| Errno::EINVAL))
+}
+
+/// A pipe: the descriptor to read from, and the one to write to.
+pub fn pipe() -> Result<(Descriptor, Descriptor)> {
+    // Two descriptors in one word: the sign bit of neither can be set, so neither can that of the word.
+    let both = ask(Endpoint::VFS, vfs::PIPE, &Status::default())?;
+    let half = |value: u64| i32::try_from(value & 0xffff_ffff).map_err(|_| Errno::EINVAL);
+    Ok((half(both)?, half(both >> 32)?))
 }
 
 /// Waits for a child to end; answers it and its status (128 + signal when it was killed).
@@ -288,8 +374,7 @@ pub fn wait() -> Result<(Endpoint, i64)> {
 
 /// The caller's own endpoint.
 pub fn getpid() -> Result<Endpoint> {
-    let own = ask(Endpoint::PM, pm::GETPID, &Status::default())?;
-    i32::try_from(own).map(Endpoint::from_raw).map_err(|_| Errno::EINVAL)
+    ask(Endpoint::PM, pm::GETPID, &Status::default()).and_then(endpoint)
 }
 
 pub use crate::kernel::{event, report};

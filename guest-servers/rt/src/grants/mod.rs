@@ -46,6 +46,15 @@ fn map(from: usize, to: usize) -> Result<&'static [Slot]> {
     Ok(unsafe { core::slice::from_raw_parts(start, to) })
 }
 
+/// Behind a fork, in the child and in the parent: the table is the process's own again, and the kernel knows the child's
+/// (specification 2.4, `cpf_reload`).
+pub(crate) fn reload() -> Result<()> {
+    let table = TABLE.borrow()?;
+    let Some(slots) = &*table else { return Ok(()) };
+    slots.touch();
+    crate::kernel::setgrant(slots.address(), slots.len() as u64)
+}
+
 /// A grant in the making. Without [`Builder::read`] or [`Builder::write`] it allows nothing.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a grant exists only after `make`"]

@@ -151,6 +151,19 @@ impl<'t> Slots<'t> {
         self.mode
     }
 
+    /// Where the table is.
+    pub fn address(&self) -> u64 {
+        self.slots.as_ptr().expose_provenance() as u64
+    }
+
+    /// Stores in each entry a word that it has: pages that a fork made common become this process's own, so that the kernel
+    /// finds them writable when it has a mark to store.
+    pub fn touch(&self) {
+        for slot in self.slots {
+            slot.next_free.fetch_or(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes the longer view of the same table; the new slots are used in ascending order once the free
     /// ones are gone.
     pub fn extend(&mut self, slots: &'t [Slot]) {
