@@ -86,6 +86,9 @@ pub struct Options {
     pub fs: FsReply,
     /// `copylock=`
     pub copylock: CopyLock,
+    /// `try=on` (default) or `try=off`: whether VFS lends with CPF_TRY. Without it a copy that meets an absent page waits for
+    /// VM: what TRY costs, and the circle that it breaks, are seen by comparing.
+    pub cpf_try: bool,
     /// `watchdog=`: milliseconds of the guest's time in which nothing at all runs, after which the kernel declares the
     /// system wedged, prints who waits for whom and ends the machine; 0 (default) for never.
     pub watchdog: u32,
@@ -116,6 +119,7 @@ impl Options {
             mark: Mark::Atomic,
             fs: FsReply::Partial,
             copylock: CopyLock::Held,
+            cpf_try: true,
             watchdog: 0,
             bug: None,
         };
@@ -145,6 +149,9 @@ impl Options {
                 ("copylock", "held") => options.copylock = CopyLock::Held,
                 ("copylock", "dropped") => options.copylock = CopyLock::Dropped,
                 ("copylock", _) => return Err(BadOption { word, expected: "held or dropped" }),
+                ("try", "on") => options.cpf_try = true,
+                ("try", "off") => options.cpf_try = false,
+                ("try", _) => return Err(BadOption { word, expected: "on or off" }),
                 ("watchdog", value) => {
                     let expected = "milliseconds, 0 to 3600000";
                     let parsed = value.parse().ok().filter(|time| *time <= WATCHDOG_MAX);
@@ -230,6 +237,8 @@ mod tests {
         let faithful = Options::parse("mode=faithful watchdog=2000").unwrap();
         assert_eq!((faithful.retry, faithful.mark, faithful.watchdog), (Retry::Mark, Mark::Id, 2000));
         assert_eq!(Options::parse("mode=faithful retry=hardened").unwrap().retry, Retry::Hardened);
+        assert!(faithful.cpf_try && !Options::parse("try=off").unwrap().cpf_try);
+        assert_eq!(Options::parse("try=maybe").unwrap_err().expected, "on or off");
         assert_eq!(Options::parse("watchdog=soon").unwrap_err().word, "watchdog=soon");
     }
 
