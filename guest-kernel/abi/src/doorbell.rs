@@ -90,31 +90,59 @@ pub mod event {
     pub const MEASURE_END: u32 = 8;
 }
 
-/// What can be measured between [`event::MEASURE_BEGIN`] and [`event::MEASURE_END`]: the events' value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Measured {
-    /// Nothing: the cost of measuring, part of all others.
-    Empty = 0,
-    /// The kernel call NULL.
-    NullCall = 1,
-    /// SENDREC to a server that answers at once: there and back.
-    RoundTrip = 2,
-    /// SAFECOPYFROM of 4096 bytes, both sides page aligned and present.
-    SafeCopy = 3,
-    /// read() of 4096 bytes of a file that the file system has in its cache: everybody's kernel entries.
-    Read = 4,
+/// The status with which a kernel ends the machine after [`event::WEDGED`], or without a monitor to tell.
+pub const WEDGED_STATUS: u32 = 121;
+
+macro_rules! measured {
+    ($($(#[$doc:meta])* $name:ident = $index:literal, $text:literal;)*) => {
+        /// What can be measured between [`event::MEASURE_BEGIN`] and [`event::MEASURE_END`]: the events' value.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Measured { $($(#[$doc])* $name = $index,)* }
+
+        impl Measured {
+            /// All of them with the names used in reports.
+            pub const ALL: [(Measured, &str); [$($text),*].len()] = [$((Measured::$name, $text),)*];
+        }
+    };
 }
 
-impl Measured {
-    /// All of them with the names used in reports.
-    pub const ALL: [(Measured, &str); 5] = [
-        (Measured::Empty, "measuring itself"),
-        (Measured::NullCall, "null kernel call"),
-        (Measured::RoundTrip, "SENDREC round trip"),
-        (Measured::SafeCopy, "safecopy of 4096 bytes"),
-        (Measured::Read, "read of 4096 cached bytes"),
-    ];
+measured! {
+    /// Nothing: the cost of measuring, part of all others.
+    Empty = 0, "measuring itself";
+    /// The kernel call NULL.
+    NullCall = 1, "null kernel call";
+    /// SENDREC to a server that answers at once: there and back.
+    RoundTrip = 2, "SENDREC round trip";
+    /// SAFECOPYFROM of 4096 bytes, both sides page aligned and present.
+    SafeCopy = 3, "safecopy of 4096 bytes";
+    /// read() of 4096 bytes of a file that the file system has in its cache, into a page that is present: everybody's
+    /// kernel entries. The clean read that the others are compared with.
+    Read = 4, "read of 4096 cached bytes";
+    /// The same read into an absent page: one of a mapped file that VM has in its cache.
+    ReadFaultMapped = 5, "read, buffer page absent: file page in VM's cache";
+    /// The same into an absent page of a mapped file that the file system has in its cache, but VM has not.
+    ReadFaultFile = 6, "read, buffer page absent: file page in the file system's cache";
+    /// The same into an untouched page of anonymous memory.
+    ReadFaultAnonymous = 7, "read, buffer page absent: anonymous";
+    /// write() of 4096 bytes over a block that the file system has in its cache, from a present page.
+    Write = 8, "write of 4096 cached bytes";
+    /// The same write from an absent page of a mapped file that VM has in its cache.
+    WriteFaultMapped = 9, "write, buffer page absent: file page in VM's cache";
+    /// stat() of a name in the root directory.
+    Stat = 10, "stat";
+    /// getdents() of the whole root directory.
+    Getdents = 11, "getdents";
+    /// readlink() of a name in the root directory.
+    Readlink = 12, "readlink";
+    /// symlink() of a new name in the root directory.
+    Symlink = 13, "symlink";
+    /// write() of 4096 bytes into an empty pipe.
+    PipeWrite = 14, "write of 4096 bytes into a pipe";
+    /// read() of 4096 bytes from a pipe that holds them.
+    PipeRead = 15, "read of 4096 bytes from a pipe";
+    /// read() of 4096 bytes of a block device, from blocks in the file system's cache.
+    BlockRead = 16, "read of 4096 cached bytes of a block device";
 }
 
 /// What the monitor says about a reflected trap; one per processor, 64 bytes.
