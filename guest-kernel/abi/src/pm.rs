@@ -53,6 +53,10 @@ pub const SIGSEGV: u32 = 11;
 pub const SIGPIPE: u32 = 13;
 /// Signal: please end.
 pub const SIGTERM: u32 = 15;
+/// Signal: a watched server stops and stays: how a server that hangs is tested. From processes of class TEST.
+pub const SIGSTOP: u32 = 19;
+/// Signals are below this.
+pub const SIGNALS: u32 = 32;
 
 /// KILL.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -10,6 +10,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::Endpoint;
+
 /// [`Died`], from PM: a watched server is gone. No reply.
 pub const DIED: u16 = 0x701;
 /// [`Lookup`]: which endpoint serves a slot now? Reply: `Status` with the endpoint, once it is up; EIO when RS has given up.
@@ -18,6 +20,28 @@ pub const LOOKUP: u16 = 0x702;
 pub const SERVICE: u16 = 0x703;
 /// [`crate::pm::Restarted`], from RS to VFS or a file system: the server in the slot is another process now. No reply.
 pub const RESTARTED: u16 = 0x704;
+
+/// A server that is restarted when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its program in the boot image, and what `argument 0` says.
+    pub program: &'static str,
+    /// Its first incarnation; the slot is what counts.
+    pub first: Endpoint,
+}
+
+/// Every watched server.
+pub const WATCHED: [Watched; 4] = [
+    Watched { program: "blk", first: Endpoint::BLK },
+    Watched { program: "mfs", first: Endpoint::MFS },
+    Watched { program: "mfs", first: Endpoint::MFS2 },
+    Watched { program: "pipefs", first: Endpoint::PIPEFS },
+];
+
+/// Whether the process in this slot is restarted when it ends.
+pub fn is_watched(endpoint: Endpoint) -> bool {
+    WATCHED.iter().any(|watched| watched.first.slot() == endpoint.slot())
+}
 
 /// Microseconds between two heartbeats.
 pub const PERIOD: u64 = 1_000_000;

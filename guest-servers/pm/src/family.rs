@@ -2,17 +2,19 @@
 
 use alloc::vec::Vec;
 
+use refault_abi::kcall::privilege;
 use refault_abi::{Endpoint, Errno, Result};
 
 /// Most processes and statuses not yet asked for, so that nobody can fill PM's memory.
 pub const MAX_RECORDS: usize = 256;
 
-/// What PM knows about a process.
+/// What PM knows about a process. Records lie in the order of birth.
 #[derive(Clone, Copy, Debug)]
 struct Record {
     endpoint: Endpoint,
     parent: Endpoint,
     state: State,
+    class: u32,
     name: [u8; 16],
 }
 
@@ -21,6 +23,8 @@ enum State {
     Running,
     /// In WAIT.
     Waiting,
+    /// It runs no more; VFS is closing its files.
+    Ending,
     /// Ended with this status; its parent has not asked yet.
     Ended(i64),
 }
@@ -49,40 +53,45 @@ pub struct Wake {
 #[derive(Debug)]
 pub struct Family {
     records: Vec<Record>,
+    /// Whose descendants the interrupt character ends.
+    foreground: Endpoint,
 }
 
 impl Family {
     /// Only INIT, which inherits every orphan.
     pub fn new() -> Family {
-        let mut family = Family { records: Vec::new() };
-        family.add(Endpoint::INIT, Endpoint::NONE, "init");
+        let mut family = Family { records: Vec::new(), foreground: Endpoint::INIT };
+        family.spawned(Endpoint::INIT, Endpoint::NONE, "init", privilege::USER);
         family
-    }
-
-    fn add(&mut self, endpoint: Endpoint, parent: Endpoint, name: &str) {
-        let mut stored = [0; 16];
-        for (place, byte) in stored.iter_mut().zip(name.bytes()) {
-            *place = byte;
-        }
-        self.records.push(Record { endpoint, parent, state: State::Running, name: stored });
     }
 
     fn find(&mut self, endpoint: Endpoint) -> Option<&mut Record> {
         self.records.iter_mut().find(|record| record.endpoint == endpoint)
     }
 
-    /// Whether it is a process that has not ended.
+    fn get(&self, endpoint: Endpoint) -> Option<&Record> {
+        self.records.iter().find(|record| record.endpoint == endpoint)
+    }
+
+    /// Whether it is a process that has not begun to end.
     pub fn is_alive(&self, endpoint: Endpoint) -> bool {
-        self.records
-            .iter()
-            .any(|record| record.endpoint == endpoint && !matches!(record.state, State::Ended(_)))
+        self.get(endpoint).is_some_and(|record| matches!(record.state, State::Running | State::Waiting))
     }
 
     /// The process's name, for messages.
     pub fn name(&self, endpoint: Endpoint) -> &str {
-        let record = self.records.iter().find(|record| record.endpoint == endpoint);
-        let text = record.and_then(|record| record.name.split(|byte| *byte == 0).next());
+        let text = self.get(endpoint).and_then(|record| record.name.split(|byte| *byte == 0).next());
         text.and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("?")
+    }
+
+    /// The process's privilege class, if it is one of PM's.
+    pub fn class(&self, endpoint: Endpoint) -> Option<u32> {
+        self.get(endpoint).map(|record| record.class)
+    }
+
+    /// Its parent.
+    pub fn parent(&self, endpoint: Endpoint) -> Option<Endpoint> {
+        self.get(endpoint).map(|record| record.parent)
     }
 
     /// EAGAIN when one more child would be too many, ESRCH when the parent is not a process.
@@ -94,8 +103,17 @@ impl Family {
     }
 
     /// A child was made.
-    pub fn spawned(&mut self, child: Endpoint, parent: Endpoint, name: &str) {
-        self.add(child, parent, name);
+    pub fn spawned(&mut self, child: Endpoint, parent: Endpoint, name: &str, class: u32) {
+        let name = stored(name);
+        self.records.push(Record { endpoint: child, parent, state: State::Running, class, name });
+    }
+
+    /// A process runs another program now.
+    pub fn became(&mut self, endpoint: Endpoint, name: &str, class: u32) {
+        if let Some(record) = self.find(endpoint) {
+            record.name = stored(name);
+            record.class = class;
+        }
     }
 
     /// WAIT. ECHILD when there is no child at all.
@@ -119,6 +137,20 @@ impl Family {
         Ok(Wait::Later)
     }
 
+    /// A process begins to end. False when it has ended, is ending, or never was.
+    pub fn ending(&mut self, endpoint: Endpoint) -> bool {
+        if self.foreground == endpoint {
+            self.foreground = Endpoint::INIT;
+        }
+        match self.find(endpoint) {
+            Some(record) if matches!(record.state, State::Running | State::Waiting) => {
+                record.state = State::Ending;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A process has ended. Its children become INIT's; statuses that nobody can ask for any more are dropped.
     /// Answers the WAITs that end now.
     pub fn ended(&mut self, endpoint: Endpoint, status: i64) -> Vec<Wake> {
@@ -138,6 +170,11 @@ impl Family {
         wakes
     }
 
+    /// A child that never ran: nobody waits for it.
+    pub fn forget(&mut self, endpoint: Endpoint) {
+        self.records.retain(|record| record.endpoint != endpoint);
+    }
+
     /// A waiting parent with an ended child; both are settled.
     fn next_wake(&mut self) -> Option<Wake> {
         let (index, child, parent, status) =
@@ -153,8 +190,38 @@ impl Family {
     }
 
     fn waits(&self, endpoint: Endpoint) -> bool {
-        self.records.iter().any(|record| record.endpoint == endpoint && record.state == State::Waiting)
+        self.get(endpoint).is_some_and(|record| record.state == State::Waiting)
     }
+
+    /// FOREGROUND. ESRCH when it is no process.
+    pub fn foreground(&mut self, endpoint: Endpoint) -> Result<()> {
+        if !self.is_alive(endpoint) {
+            return Err(Errno::ESRCH);
+        }
+        self.foreground = endpoint;
+        Ok(())
+    }
+
+    /// Whom the interrupt character ends: the living descendants of the process that last called FOREGROUND.
+    pub fn interrupted(&self) -> Vec<Endpoint> {
+        let mut family = Vec::from([self.foreground]);
+        // A child is younger than its parent; only INIT has inherited ones, and it has no parent that could come later.
+        for record in &self.records {
+            if family.contains(&record.parent) {
+                family.push(record.endpoint);
+            }
+        }
+        family.into_iter().skip(1).filter(|endpoint| self.is_alive(*endpoint)).collect()
+    }
+}
+
+/// A name as it is kept.
+fn stored(name: &str) -> [u8; 16] {
+    let mut stored = [0; 16];
+    for (place, byte) in stored.iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    stored
 }
 
 impl Default for Family {
@@ -164,57 +231,5 @@ impl Default for Family {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INIT: Endpoint = Endpoint::INIT;
-
-    fn process(slot: i32) -> Endpoint {
-        Endpoint::new(1, slot)
-    }
-
-    #[test]
-    fn a_status_waits_for_the_parent_or_the_parent_for_it() {
-        let mut family = Family::new();
-        assert_eq!(family.wait(INIT), Err(Errno::ECHILD));
-        family.spawned(process(12), INIT, "first");
-        assert_eq!(family.wait(INIT), Ok(Wait::Later));
-        let wake = Wake { parent: INIT, child: process(12), status: 3 };
-        assert_eq!(family.ended(process(12), 3), [wake]);
-        family.spawned(process(13), INIT, "second");
-        assert_eq!(family.ended(process(13), 4), []);
-        assert_eq!(family.ended(process(13), 5), []);
-        assert!(!family.is_alive(process(13)));
-        assert_eq!(family.wait(INIT), Ok(Wait::Ended(process(13), 4)));
-        assert_eq!(family.wait(INIT), Err(Errno::ECHILD));
-        assert!(family.is_alive(INIT));
-    }
-
-    #[test]
-    fn orphans_become_inits_children() {
-        let mut family = Family::new();
-        family.spawned(process(12), INIT, "parent");
-        family.spawned(process(13), process(12), "running");
-        family.spawned(process(14), process(12), "ended");
-        assert_eq!(family.ended(process(14), 9), []);
-        assert_eq!(family.wait(INIT), Ok(Wait::Later));
-        // One WAIT takes one child; the others stay for the next.
-        assert_eq!(family.ended(process(12), 1).len(), 1);
-        assert!(matches!(family.wait(INIT), Ok(Wait::Ended(_, _))));
-        assert_eq!(family.wait(INIT), Ok(Wait::Later));
-        assert_eq!(family.ended(process(13), 2), [Wake { parent: INIT, child: process(13), status: 2 }]);
-    }
-
-    #[test]
-    fn records_are_bounded_and_strangers_have_no_children() {
-        let mut family = Family::new();
-        assert_eq!(family.may_spawn(process(20)), Err(Errno::ESRCH));
-        for number in 1..MAX_RECORDS {
-            family.may_spawn(INIT).unwrap();
-            family.spawned(Endpoint::new(number as i32, 12), INIT, "a name of more than 16 bytes");
-        }
-        assert_eq!(family.may_spawn(INIT), Err(Errno::EAGAIN));
-        assert_eq!(family.name(Endpoint::new(1, 12)), "a name of more t");
-        assert_eq!(family.name(process(40)), "?");
-    }
-}
+#[path = "family_tests.rs"]
+mod tests;
