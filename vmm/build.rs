@@ -36,8 +36,8 @@ const SERVERS: [(&str, &str); 8] = [
     ("refault-tty", "tty"),
     ("refault-init", "init"),
 ];
-const PROGRAMS: (&str, [&str; 7]) =
-    ("refault-apps", ["softread", "cat", "ls", "sum", "cp", "echo", "sys_costs"]);
+const PROGRAMS: (&str, &[&str]) =
+    ("refault-apps", &["softread", "cat", "ls", "sum", "cp", "echo", "sys_costs", "sys_retry"]);
 
 /// The kernel's package.
 const KERNEL: &str = "refault-kernel";
@@ -63,7 +63,7 @@ fn main() {
     let packages: Vec<&str> =
         SERVERS.iter().map(|(package, _)| *package).chain([PROGRAMS.0, KERNEL]).collect();
     let names: Vec<&str> =
-        SERVERS.iter().map(|(_, name)| *name).chain(PROGRAMS.1).chain([SELFTEST]).collect();
+        SERVERS.iter().map(|(_, name)| *name).chain(PROGRAMS.1.iter().copied()).chain([SELFTEST]).collect();
     let programs = build(workspace, &shared.join("servers"), &packages, &names, &[]);
 
     let mut files = Vec::new();

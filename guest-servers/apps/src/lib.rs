@@ -5,9 +5,9 @@
 //! failed, 2 the program was called wrongly.
 #![no_std]
 
-#[cfg(any(feature = "guest", test))]
 extern crate alloc;
 
+pub mod check;
 #[cfg(feature = "guest")]
 pub mod files;
 #[cfg(feature = "guest")]
