@@ -168,7 +168,7 @@ pub async fn run<K: Kernel>(
     let number = vfs.next_request();
     let mut budget = Budget::new(memory.address, memory.bytes);
     let mut attempt: u16 = 1;
-    let mut cpf_try = true;
+    let mut cpf_try = vfs.options.cpf_try;
     loop {
         let tag = Tag::new(frozen.operation, attempt, number);
         let grant = vfs.kernel.grant_user(mount.endpoint, memory, cpf_try, tag)?;
@@ -195,7 +195,7 @@ pub async fn run<K: Kernel>(
         cured(vfs, mount, memory, cure, mark).await?;
         vfs.kernel.count(Counter::VfsRepeats);
         attempt = attempt.saturating_add(1);
-        cpf_try = keep_try;
+        cpf_try = keep_try && vfs.options.cpf_try;
     }
 }
 
