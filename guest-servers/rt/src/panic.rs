@@ -12,8 +12,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if !crate::print::diag_line(format_args!("{info}")) {
         crate::print::print_to(2, format_args!("{info}\n"));
     }
-    // A server ends the machine: those that could take note of its end may be waiting for it. To programs it is denied.
-    let _ = crate::kernel::shutdown(SERVER_DIED);
+    // A server ends the machine: those that could take note of its end may be waiting for it. To programs it is denied, and
+    // one that RS restarts tells PM, which never waits for those.
+    let mine = crate::start::name().unwrap_or_default();
+    if !refault_abi::rs::WATCHED.iter().any(|watched| mine.starts_with(watched.program)) {
+        let _ = crate::kernel::shutdown(SERVER_DIED);
+    }
     crate::start::exit(PANIC_STATUS)
 }
 

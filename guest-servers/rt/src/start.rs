@@ -1,6 +1,7 @@
 //! From the first instruction to `main`, and out again.
 
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use refault_abi::info::{Argument, StartInfo};
 use refault_abi::message::Status;
@@ -54,6 +55,21 @@ impl Iterator for Args {
     }
 }
 
+/// Where the loader left the arguments; 0 before `main`.
+static START: AtomicUsize = AtomicUsize::new(0);
+
+/// Remembers where the arguments are, for [`name`].
+pub fn remember(start: *const StartInfo) {
+    START.store(start.expose_provenance(), Ordering::Relaxed);
+}
+
+/// The name the process was started under, if it was given one.
+pub fn name() -> Option<&'static str> {
+    let start = ptr::with_exposed_provenance::<StartInfo>(START.load(Ordering::Relaxed));
+    // SAFETY: either null, or the value of `rdi` that `entry!` was given.
+    unsafe { Args::new(start) }.next()
+}
+
 /// Ends the process with a status.
 pub fn exit(status: i32) -> ! {
     let message = Message::new(pm::EXIT, &Status { result: i64::from(status) });
@@ -83,6 +99,7 @@ macro_rules! entry {
         extern "C" fn __refault_start(start: *const $crate::abi::info::StartInfo) -> ! {
             // SAFETY: `_start` passes on `rdi` of the first instruction.
             let args = unsafe { $crate::start::Args::new(start) };
+            $crate::start::remember(start);
             let main: fn($crate::start::Args) -> i32 = $main;
             $crate::start::exit(main(args))
         }

@@ -98,6 +98,7 @@ impl Pm {
         for endpoint in self.family.interrupted() {
             self.end(endpoint, 128 + signal);
         }
+        self.post(Endpoint::TTY, Message::new(REPLY, &Status { result: 0 }));
     }
 
     /// VM or the kernel says that a process cannot go on.
