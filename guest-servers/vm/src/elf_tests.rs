@@ -36,9 +36,15 @@ fn segments_come_out() {
     let file = program(TEXT + 1, &[(5, TEXT, b"code", 4), (6, TEXT + PAGE, b"data", 0x3000)]);
     let read = parse(&file).unwrap();
     assert_eq!(read.entry, TEXT + 1);
-    assert_eq!(read.segments[0].data, b"code");
+    assert_eq!(read.segments[0].data(&file), Some(&b"code"[..]));
     assert_eq!(read.segments[0].protection, PROT_READ | PROT_EXEC);
     assert_eq!((read.segments[1].start(), read.segments[1].end()), (TEXT + PAGE, TEXT + 4 * PAGE));
+    // The contents need not be there yet, but they have to be in the file.
+    let head = &file[..64 + 2 * 56];
+    assert_eq!(parse_head(head, file.len() as u64), Some(read.clone()));
+    assert_eq!(parse_head(head, file.len() as u64 - 1), None);
+    assert_eq!(read.segments[1].file_end(), TEXT + 2 * PAGE);
+    assert!(!read.segments[0].is_congruent());
 }
 
 #[test]

@@ -9,7 +9,19 @@ use refault_abi::layout::PAGE;
 use refault_abi::vm::Mmap;
 use refault_abi::{Endpoint, Errno};
 
+use crate::files::File;
 use crate::memory::Access;
+
+/// Who asked for something that is answered later, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Who.
+    pub endpoint: Endpoint,
+    /// The request's transaction id.
+    pub transaction: u16,
+    /// It does nothing but wait for the answer.
+    pub waits: bool,
+}
 
 /// Who waits for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +33,8 @@ pub enum Purpose {
         /// The caller of the kernel call.
         requestor: Endpoint,
     },
-    /// VFS: HANDLEMEM.
-    HandleMem {
-        /// VFS's transaction id.
-        transaction: u16,
-    },
+    /// HANDLEMEM.
+    HandleMem(Asker),
 }
 
 /// Pages to make present.
@@ -47,6 +56,31 @@ pub struct Job {
     pub away: bool,
     /// A page that VFS was already asked for: a second miss is a failure.
     pub asked: Option<u64>,
+}
+
+impl Job {
+    /// Who does not go on before the job is done.
+    pub fn waiter(&self) -> Endpoint {
+        match self.purpose {
+            Purpose::KernelCall { requestor } => requestor,
+            Purpose::Fault | Purpose::HandleMem(_) => self.target,
+        }
+    }
+}
+
+/// An EXEC from a file, of which the beginning has to be read first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Who gets another program.
+    pub process: Endpoint,
+    /// Its class from then on.
+    pub privilege: u32,
+    /// The program.
+    pub file: File,
+    /// Its arguments, each ended by a NUL.
+    pub strings: Vec<u8>,
+    /// Who wants to know.
+    pub asker: Asker,
 }
 
 /// What was asked of VFS.
@@ -72,6 +106,8 @@ pub enum Asked {
         /// Who waits.
         jobs: Vec<Job>,
     },
+    /// Bring in the beginning of a program.
+    Program(Exec),
 }
 
 /// A checked MMAP of a file.
@@ -107,104 +143,9 @@ impl FileMapping {
     }
 }
 
-/// The requests VFS has not answered.
-#[derive(Debug, Default)]
-pub struct Pending {
-    list: Vec<(u64, Asked)>,
-    last: u64,
-}
-
-impl Pending {
-    /// None.
-    pub const fn new() -> Pending {
-        Pending { list: Vec::new(), last: 0 }
-    }
-
-    /// Remembers a request; answers its id, never 0.
-    pub fn add(&mut self, asked: Asked) -> u64 {
-        self.last = self.last.wrapping_add(1).max(1);
-        self.list.push((self.last, asked));
-        self.last
-    }
-
-    /// Lets `job` wait for a request that already covers the page; gives it back when there is none.
-    pub fn join(&mut self, device: u64, inode: u64, offset: u64, job: Job) -> Option<Job> {
-        for (_, asked) in &mut self.list {
-            if let Asked::PageIn { device: d, inode: i, offset: start, length, jobs } = asked {
-                let covered = offset.checked_sub(*start).is_some_and(|skip| skip < *length);
-                if *d == device && *i == inode && covered {
-                    jobs.push(job);
-                    return None;
-                }
-            }
-        }
-        Some(job)
-    }
-
-    /// The request with this id, which is answered now.
-    pub fn take(&mut self, id: u64) -> Option<Asked> {
-        let index = self.list.iter().position(|(each, _)| *each == id)?;
-        Some(self.list.swap_remove(index).1)
-    }
-
-    /// Forgets what was to be done for a process that is gone. The requests themselves stay: their answers come.
-    pub fn forget(&mut self, gone: Endpoint) {
-        for (_, asked) in &mut self.list {
-            if let Asked::PageIn { jobs, .. } = asked {
-                jobs.retain(|job| job.target != gone || matches!(job.purpose, Purpose::HandleMem { .. }));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn job(target: Endpoint, purpose: Purpose) -> Job {
-        Job {
-            purpose,
-            target,
-            next: 0,
-            end: PAGE,
-            access: Access::default(),
-            address: 0,
-            away: false,
-            asked: None,
-        }
-    }
-
-    #[test]
-    fn jobs_for_one_page_share_a_request_and_the_dead_are_forgotten() {
-        let mut pending = Pending::new();
-        let first = job(Endpoint::INIT, Purpose::Fault);
-        assert_eq!(pending.join(1, 2, 0, first), Some(first));
-        let id = pending.add(Asked::PageIn {
-            device: 1,
-            inode: 2,
-            offset: 0,
-            length: 2 * PAGE,
-            jobs: alloc::vec![first],
-        });
-        let other = job(Endpoint::MFS, Purpose::HandleMem { transaction: 9 });
-        assert_eq!(pending.join(1, 2, PAGE, other), None);
-        assert_eq!(pending.join(1, 2, 2 * PAGE, other), Some(other));
-        assert_eq!(pending.join(1, 3, 0, other), Some(other));
-        pending.forget(Endpoint::INIT);
-        pending.forget(Endpoint::MFS);
-        // HANDLEMEM is answered also for a process that is gone: VFS waits.
-        assert_eq!(
-            pending.take(id),
-            Some(Asked::PageIn {
-                device: 1,
-                inode: 2,
-                offset: 0,
-                length: 2 * PAGE,
-                jobs: alloc::vec![other]
-            })
-        );
-        assert_eq!(pending.take(id), None);
-    }
 
     #[test]
     fn hostile_numbers_are_refused() {

@@ -6,15 +6,17 @@
 
 use alloc::vec::Vec;
 
+use refault_abi::bugs::Bug;
 use refault_abi::kcall::privilege;
 use refault_abi::layout::{PAGE, page_floor, pte};
 use refault_abi::vm::{PROT_EXEC, PROT_WRITE};
 use refault_abi::{Errno, Result};
 
-use crate::cache::{Cache, Key, Page};
+use crate::cache::{Cache, Key};
 use crate::files::{FileId, Files};
 use crate::frames::Frames;
 use crate::process::Process;
+use crate::quarantine::Quarantine;
 use crate::ram::Ram;
 use crate::regions::{Backing, Refused as RegionRefused, Region};
 use crate::tables;
@@ -23,6 +25,8 @@ use crate::tables;
 const RESERVE: u64 = 1024;
 /// At most one part in so many of all frames is kept.
 const RESERVE_PART: u64 = 16;
+/// Most cached pages thrown out at once.
+const EVICTED: usize = 64;
 
 /// An access to make possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub enum How {
     Fresh,
     /// From the cache.
     Cached,
+    /// From the cache, for this time only, shared or copied.
+    OneShot,
     /// Copied, because it was shared. The old translation is no longer true.
     Copied,
     /// Made writable where it is.
@@ -117,14 +123,19 @@ pub struct Memory<'m, R> {
     pub cache: Cache,
     /// Files that regions refer to.
     pub files: Files,
+    /// Memory of the dead that a device may still be writing to.
+    pub quarantine: Quarantine,
+    /// The mistake to make.
+    pub bug: Option<Bug>,
     /// Whether entries may carry the no-execute bit.
     no_execute: bool,
 }
 
 impl<'m, R: Ram> Memory<'m, R> {
     /// Over RAM and its frames.
-    pub fn new(ram: R, frames: Frames<'m>, no_execute: bool) -> Memory<'m, R> {
-        Memory { ram, frames, cache: Cache::new(), files: Files::new(), no_execute }
+    pub fn new(ram: R, frames: Frames<'m>, no_execute: bool, bug: Option<Bug>) -> Memory<'m, R> {
+        let (cache, files, quarantine) = (Cache::new(), Files::new(), Quarantine::new());
+        Memory { ram, frames, cache, files, quarantine, bug, no_execute }
     }
 
     /// A frame; cached pages that nobody maps make room.
@@ -140,28 +151,28 @@ impl<'m, R: Ram> Memory<'m, R> {
     pub fn allocate_for(&mut self, process: &Process) -> core::result::Result<u64, Refusal> {
         if matches!(process.privilege, privilege::USER | privilege::TEST) {
             let reserve = (self.frames.total() / RESERVE_PART).min(RESERVE);
-            if self.frames.free() <= reserve {
-                self.evict();
-            }
-            if self.frames.free() <= reserve {
-                return Err(Refusal::NoMemory);
+            while self.frames.free() <= reserve {
+                if !self.evict() {
+                    return Err(Refusal::NoMemory);
+                }
             }
         }
         self.allocate()
     }
 
-    /// Throws out every cached page that only the cache holds.
-    fn evict(&mut self) {
+    /// Throws out cached pages that only the cache holds, those not used for longest first; whether there were any.
+    fn evict(&mut self) -> bool {
         let mut gone = Vec::new();
         let frames = &self.frames;
-        self.cache.remove_unused(
-            None,
+        self.cache.remove_oldest(
+            EVICTED,
             |page| frames.references(page.frame) == 1,
             |page| gone.push(page.frame),
         );
-        for frame in gone {
-            self.frames.release(frame);
+        for frame in &gone {
+            self.frames.release(*frame);
         }
+        !gone.is_empty()
     }
 
     /// An empty address space.
@@ -207,9 +218,10 @@ impl<'m, R: Ram> Memory<'m, R> {
         self.map(root, address, self.entry(frame, protection, true)).map(drop)
     }
 
-    /// Makes the page around `address` present for `access`.
-    pub fn resolve(&mut self, process: &Process, address: u64, access: Access) -> Outcome {
-        self.try_resolve(process, page_floor(address), access).unwrap_or_else(Outcome::Refused)
+    /// Makes the page around `address` present for `access`. `asked`: the file system has been asked for this page, on behalf of
+    /// whoever wants it now; only then a page that serves once may be used, and the end of the file is where it is known to be.
+    pub fn resolve(&mut self, process: &Process, address: u64, access: Access, asked: bool) -> Outcome {
+        self.try_resolve(process, page_floor(address), access, asked).unwrap_or_else(Outcome::Refused)
     }
 
     fn try_resolve(
@@ -217,6 +229,7 @@ impl<'m, R: Ram> Memory<'m, R> {
         process: &Process,
         address: u64,
         access: Access,
+        asked: bool,
     ) -> core::result::Result<Outcome, Refusal> {
         let region = *process.regions.find(address).ok_or(Refusal::Invalid)?;
         let needed = if access.fetch { PROT_EXEC } else { 0 } | if access.write { PROT_WRITE } else { 0 };
@@ -233,34 +246,59 @@ impl<'m, R: Ram> Memory<'m, R> {
             }
             return self.make_writable(process, address, &region, frame);
         }
-        let (file, start) = match region.backing {
-            Backing::Physical { .. } => return Err(Refusal::Invalid),
+        match region.backing {
+            Backing::Physical { .. } => Err(Refusal::Invalid),
             Backing::Anonymous => {
                 let frame = self.allocate_for(process)?;
                 self.ram.zero_page(frame);
                 self.map_frame(process.root, address, frame, region.protection)?;
-                return Ok(Outcome::Ready { frame, how: How::Fresh });
+                Ok(Outcome::Ready { frame, how: How::Fresh })
             }
-            Backing::File { file, offset } => (file, offset),
-        };
-        let offset = start.saturating_add(address - region.start);
+            Backing::File { file, offset, limit } => {
+                let offset = offset.saturating_add(address - region.start);
+                self.map_file_page(process, address, &region, (file, offset, limit), access.write, asked)
+            }
+        }
+    }
+
+    /// Maps a page of a file, if the cache has it: `limit` is where the file counts as over.
+    fn map_file_page(
+        &mut self,
+        process: &Process,
+        address: u64,
+        region: &Region,
+        (file, offset, limit): (FileId, u64, u64),
+        write: bool,
+        asked: bool,
+    ) -> core::result::Result<Outcome, Refusal> {
         let info = *self.files.get(file).ok_or(Refusal::Invalid)?;
-        let left = info.size.checked_sub(offset).filter(|left| *left > 0).ok_or(Refusal::PastEnd)?;
+        let left = info.size.min(limit).saturating_sub(offset);
         let key = Key { device: info.device, inode: info.inode, offset };
-        let Some(page) = self.cache.get(key) else { return Ok(Outcome::Missing { file, offset }) };
+        let cached = self.cache.get(key).filter(|page| left > 0 && (asked || !page.once));
+        let Some(page) = cached else {
+            return if left == 0 && asked {
+                Err(Refusal::PastEnd)
+            } else {
+                Ok(Outcome::Missing { file, offset })
+            };
+        };
+        self.cache.touch(key);
         // The process's own reference first: making room must not take the page away.
         self.frames.acquire(page.frame);
-        let outcome = if access.write || left < PAGE {
-            self.map_copy(process, address, &region, page.frame, left)
+        let outcome = if write || left < PAGE {
+            self.map_copy(process, address, region, page.frame, left)?
         } else {
             let entry = self.entry(page.frame, region.protection, false);
-            self.map(process.root, address, entry)
-                .map(|_| Outcome::Ready { frame: page.frame, how: How::Cached })
+            self.map(process.root, address, entry)?;
+            Outcome::Ready { frame: page.frame, how: How::Cached }
         };
-        if page.once && outcome.is_ok() && self.cache.remove(key).is_some() {
-            self.frames.release(page.frame);
+        match outcome {
+            Outcome::Ready { frame, .. } if page.once => {
+                self.forget(key);
+                Ok(Outcome::Ready { frame, how: How::OneShot })
+            }
+            outcome => Ok(outcome),
         }
-        outcome
     }
 
     /// Maps a copy of `source`, of which the first `valid` bytes count; the caller's reference to `source` is used up.
@@ -275,7 +313,7 @@ impl<'m, R: Ram> Memory<'m, R> {
         let copied = self.allocate_for(process);
         if let Ok(frame) = copied {
             self.ram.copy_page(source, frame);
-            if valid < PAGE {
+            if valid < PAGE && !Bug::TailNotCleared.is(self.bug) {
                 self.ram.zero(frame + valid, PAGE - valid);
             }
         }
@@ -315,6 +353,7 @@ impl<'m, R: Ram> Memory<'m, R> {
     /// Takes `[start, end)`, page aligned, out of an address space.
     pub fn unmap(&mut self, process: &mut Process, start: u64, end: u64) -> Result<Unmapped> {
         let mut gone = Vec::new();
+        let before = process.files();
         process.regions.remove(start, end, |region| gone.push(region)).map_err(|_| Errno::ENOMEM)?;
         let mut unmapped = Unmapped::default();
         for region in &gone {
@@ -327,12 +366,9 @@ impl<'m, R: Ram> Memory<'m, R> {
                 &mut self.frames,
             );
         }
-        for file in gone.iter().filter_map(Region::backing_file) {
-            let used = process.regions.iter().any(|region| region.backing_file() == Some(file));
-            // A second piece of the same file finds the entry released already.
-            if !used && let Some(handle) = self.files.release(file) {
-                unmapped.handles.push(handle);
-            }
+        let used = process.files();
+        for file in before.into_iter().filter(|file| !used.contains(file)) {
+            unmapped.handles.extend(self.files.release(file));
         }
         Ok(unmapped)
     }
@@ -343,54 +379,6 @@ impl<'m, R: Ram> Memory<'m, R> {
         tables::destroy(&mut self.ram, &mut self.frames, process.root);
         process.root = 0;
         unmapped
-    }
-
-    /// The page at `address` of `owner`, in slot `slot`, is the file page `key` from now on. EFAULT when there
-    /// is no such page.
-    pub fn announce(
-        &mut self,
-        owner: &Process,
-        slot: usize,
-        key: Key,
-        address: u64,
-        once: bool,
-    ) -> Result<()> {
-        let aligned = address.is_multiple_of(PAGE) && key.offset.is_multiple_of(PAGE);
-        let region = owner.regions.find(address).filter(|region| region.backing == Backing::Anonymous);
-        let entry = tables::lookup(&self.ram, owner.root, address);
-        if !aligned || region.is_none() || entry == 0 {
-            return Err(Errno::EFAULT);
-        }
-        let frame = entry & pte::ADDRESS;
-        self.frames.acquire(frame);
-        if let Some(old) = self.cache.insert(key, Page { frame, once, owner: slot, address }) {
-            self.frames.release(old.frame);
-        }
-        Ok(())
-    }
-
-    /// Forgets a file page; processes that map it keep what they have.
-    pub fn forget(&mut self, key: Key) {
-        if let Some(page) = self.cache.remove(key) {
-            self.frames.release(page.frame);
-        }
-    }
-
-    /// Forgets every page of a device that nobody but its file system maps. `root_of` answers the top-level
-    /// table of a slot. Answers how many.
-    pub fn clear_cache(&mut self, device: u64, root_of: impl Fn(usize) -> Option<u64>) -> u64 {
-        let mut gone = Vec::new();
-        let (ram, frames) = (&self.ram, &self.frames);
-        let unused = |page: &Page| {
-            let mapped = root_of(page.owner).map_or(0, |root| tables::lookup(ram, root, page.address));
-            let by_owner = mapped != 0 && mapped & pte::ADDRESS == page.frame;
-            frames.references(page.frame) <= 1 + u32::from(by_owner)
-        };
-        let count = self.cache.remove_unused(Some(device), unused, |page| gone.push(page.frame));
-        for frame in gone {
-            self.frames.release(frame);
-        }
-        count
     }
 }
 

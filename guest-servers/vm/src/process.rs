@@ -1,8 +1,11 @@
 //! A process as VM sees it.
 
+use alloc::vec::Vec;
+
 use refault_abi::Endpoint;
 
-use crate::regions::Regions;
+use crate::files::FileId;
+use crate::regions::{Region, Regions};
 
 /// An address space and whose it is.
 #[derive(Debug)]
@@ -15,4 +18,17 @@ pub struct Process {
     pub root: u64,
     /// What may be where.
     pub regions: Regions,
+}
+
+impl Process {
+    /// The files its regions refer to, each once.
+    pub fn files(&self) -> Vec<FileId> {
+        let mut files = Vec::new();
+        for file in self.regions.iter().filter_map(Region::backing_file) {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        files
+    }
 }

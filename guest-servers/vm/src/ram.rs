@@ -17,6 +17,8 @@ pub trait Ram {
     fn copy_page(&mut self, from: u64, to: u64);
     /// Stores `bytes` at `gpa`, inside one page.
     fn write(&mut self, gpa: u64, bytes: &[u8]);
+    /// Fills `bytes` from `gpa`, inside one page.
+    fn read(&self, gpa: u64, bytes: &mut [u8]);
 
     /// Fills a page with zeros.
     fn zero_page(&mut self, gpa: u64) {
@@ -58,6 +60,10 @@ pub(crate) mod test {
         fn copy_page(&mut self, from: u64, to: u64) {
             assert!(from.is_multiple_of(PAGE) && to.is_multiple_of(PAGE));
             self.0.copy_within(from as usize..(from + PAGE) as usize, to as usize);
+        }
+        fn read(&self, gpa: u64, bytes: &mut [u8]) {
+            assert!(gpa % PAGE + bytes.len() as u64 <= PAGE);
+            bytes.copy_from_slice(self.bytes(gpa, bytes.len()));
         }
         fn write(&mut self, gpa: u64, bytes: &[u8]) {
             assert!(gpa % PAGE + bytes.len() as u64 <= PAGE);

@@ -22,6 +22,8 @@ pub enum Backing {
         file: FileId,
         /// Offset of the region's first page in it.
         offset: u64,
+        /// Offset in the file from which on there are zeros, whatever the file has there; `u64::MAX` for mappings.
+        limit: u64,
     },
     /// Device registers.
     Physical {
@@ -57,10 +59,18 @@ impl Region {
         let skip = start.saturating_sub(self.start);
         let backing = match self.backing {
             Backing::Anonymous => Backing::Anonymous,
-            Backing::File { file, offset } => Backing::File { file, offset: offset.saturating_add(skip) },
+            Backing::File { file, offset, limit } => {
+                Backing::File { file, offset: offset.saturating_add(skip), limit }
+            }
             Backing::Physical { gpa } => Backing::Physical { gpa: gpa.saturating_add(skip) },
         };
         Region { start, end, protection: self.protection, backing }
+    }
+
+    /// Whether `next` begins where this one ends and goes on as this one would.
+    fn continues_in(&self, next: &Region) -> bool {
+        let longer = Region { end: next.end, ..*self };
+        self.end == next.start && longer.part(next.start, next.end) == *next
     }
 }
 
@@ -74,7 +84,7 @@ pub enum Refused {
 }
 
 /// The list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Regions {
     list: Vec<Region>,
 }
@@ -105,16 +115,26 @@ impl Regions {
         self.list.get(self.position(start)).is_none_or(|region| region.start >= end)
     }
 
-    /// Adds a region.
+    /// Adds a region. One that continues its neighbour becomes part of it: memory that grows stays one region.
     pub fn insert(&mut self, region: Region) -> Result<(), Refused> {
         let aligned = region.start.is_multiple_of(PAGE) && region.end.is_multiple_of(PAGE);
         if region.start >= region.end || !aligned || !self.is_free(region.start, region.end) {
             return Err(Refused::Invalid);
         }
-        if self.list.len() >= MAX_REGIONS {
+        let at = self.position(region.start);
+        let before = at.checked_sub(1).and_then(|index| self.list.get(index)).copied();
+        let before = before.filter(|before| before.continues_in(&region));
+        let after = self.list.get(at).copied().filter(|after| region.continues_in(after));
+        if before.is_none() && after.is_none() && self.list.len() >= MAX_REGIONS {
             return Err(Refused::Full);
         }
-        self.list.insert(self.position(region.start), region);
+        let whole = Region {
+            start: before.map_or(region.start, |before| before.start),
+            end: after.map_or(region.end, |after| after.end),
+            ..before.unwrap_or(region)
+        };
+        let replaced = at - usize::from(before.is_some())..at + usize::from(after.is_some());
+        self.list.splice(replaced, [whole]);
         Ok(())
     }
 
@@ -163,6 +183,11 @@ mod tests {
         Region { start, end, protection: 3, backing: Backing::Physical { gpa: start } }
     }
 
+    /// One that never continues another of its kind.
+    fn lone(start: u64, end: u64) -> Region {
+        Region { start, end, protection: 3, backing: Backing::Physical { gpa: 0 } }
+    }
+
     fn ranges(regions: &Regions) -> Vec<(u64, u64)> {
         regions.iter().map(|region| (region.start, region.end)).collect()
     }
@@ -170,19 +195,55 @@ mod tests {
     #[test]
     fn overlaps_and_odd_ranges_are_refused() {
         let mut regions = Regions::new();
-        regions.insert(region(0x4000, 0x6000)).unwrap();
-        regions.insert(region(0x1000, 0x2000)).unwrap();
+        regions.insert(lone(0x4000, 0x6000)).unwrap();
+        regions.insert(lone(0x1000, 0x2000)).unwrap();
         for bad in
             [region(0x5000, 0x7000), region(0, 0x10000), region(0x3000, 0x5000), region(0x8000, 0x8000)]
         {
             assert_eq!(regions.insert(bad), Err(Refused::Invalid));
         }
         assert_eq!(regions.insert(region(0x7001, 0x8000)), Err(Refused::Invalid));
-        regions.insert(region(0x2000, 0x4000)).unwrap();
+        regions.insert(lone(0x2000, 0x4000)).unwrap();
         assert_eq!(ranges(&regions), [(0x1000, 0x2000), (0x2000, 0x4000), (0x4000, 0x6000)]);
         assert_eq!(regions.find(0x3fff).unwrap().start, 0x2000);
         assert_eq!(regions.find(0x6000), None);
         assert_eq!(regions.find(0xfff), None);
+    }
+
+    #[test]
+    fn what_continues_a_region_becomes_part_of_it() {
+        let file = |start: u64, end: u64, offset: u64| {
+            let backing =
+                Backing::File { file: crate::files::Files::new().add(1, 1, 1, 1), offset, limit: u64::MAX };
+            Region { start, end, protection: 3, backing }
+        };
+        let anonymous =
+            |start: u64, end: u64, protection| Region { start, end, protection, backing: Backing::Anonymous };
+        let mut regions = Regions::new();
+        for region in [
+            anonymous(0x1000, 0x2000, 3),
+            anonymous(0x3000, 0x4000, 3),
+            anonymous(0x2000, 0x3000, 3),
+            anonymous(0x4000, 0x5000, 1),
+            file(0x6000, 0x8000, 0x2000),
+            file(0x8000, 0x9000, 0x4000),
+            file(0x9000, 0xa000, 0x4000),
+        ] {
+            regions.insert(region).unwrap();
+        }
+        assert_eq!(
+            ranges(&regions),
+            [(0x1000, 0x4000), (0x4000, 0x5000), (0x6000, 0x9000), (0x9000, 0xa000)]
+        );
+        assert_eq!(regions.find(0x8000), Some(&file(0x6000, 0x9000, 0x2000)));
+        // A full list still grows where nothing is added to it.
+        let mut at = 0x10_0000;
+        while regions.insert(anonymous(at, at + 0x1000, 3)).is_ok() {
+            at += 0x2000;
+        }
+        assert_eq!(ranges(&regions).len(), MAX_REGIONS);
+        regions.insert(anonymous(at - 0x1000, at, 3)).unwrap();
+        assert_eq!(regions.insert(anonymous(at, at + 0x1000, 1)), Err(Refused::Full));
     }
 
     #[test]

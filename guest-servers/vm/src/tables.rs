@@ -57,6 +57,24 @@ pub fn lookup(ram: &impl Ram, root: u64, address: u64) -> u64 {
     }
 }
 
+/// The first page in `[start, end)` that is mapped: its address and the GPA of its entry.
+pub fn next_present(ram: &impl Ram, root: u64, start: u64, end: u64) -> Option<(u64, u64)> {
+    let mut address = start;
+    while address < end.min(USER_END) {
+        let Some(table) = last_level(ram, root, address) else {
+            // Nothing is mapped in these 2 MiB.
+            address = (address | (ENTRIES * PAGE - 1)).saturating_add(1);
+            continue;
+        };
+        let place = entry(table, 1, address);
+        if ram.word(place) & pte::PRESENT != 0 {
+            return Some((address, place));
+        }
+        address = address.saturating_add(PAGE);
+    }
+    None
+}
+
 /// Sets the entry for `address`, making the tables above it. Answers the entry that was there.
 pub fn set(
     ram: &mut impl Ram,
@@ -98,21 +116,13 @@ pub fn clear(
     frames: &mut Frames<'_>,
 ) -> bool {
     let mut any = false;
-    let mut address = start;
-    while address < end.min(USER_END) {
-        let Some(table) = last_level(ram, root, address) else {
-            // Nothing is mapped in these 2 MiB.
-            address = (address | (ENTRIES * PAGE - 1)).saturating_add(1);
-            continue;
-        };
-        let place = entry(table, 1, address);
+    let mut from = start;
+    while let Some((address, place)) = next_present(ram, root, from, end) {
         let value = ram.word(place);
-        if value & pte::PRESENT != 0 {
-            ram.set_word(place, 0);
-            removed(frames, value);
-            any = true;
-        }
-        address = address.saturating_add(PAGE);
+        ram.set_word(place, 0);
+        removed(frames, value);
+        any = true;
+        from = address.saturating_add(PAGE);
     }
     any
 }

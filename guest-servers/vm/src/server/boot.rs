@@ -6,21 +6,25 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use refault_abi::endpoint::NR_PROCS;
 use refault_abi::kcall::{PhysRange, privilege};
 use refault_abi::layout::{self, KERNEL_END, VM_RAM};
+use refault_abi::options::{Mode, virtio_mmio};
 use refault_abi::{Endpoint, info};
 use refault_rt::heap;
 use refault_vm::archive;
 use refault_vm::frames::{self, Frames};
-use refault_vm::jobs::Pending;
 use refault_vm::memory::Memory;
+use refault_vm::pending::Pending;
 
+use super::waits::Waits;
 use super::window::{Doorbell, Window};
 use super::{Server, no_slots};
 
-/// A server of the image: its file's name, its fixed endpoint, class and priority.
+/// A server of the image: its name, its file's, its fixed endpoint, class and priority.
 struct BootServer {
     name: &'static str,
+    file: &'static str,
     endpoint: Endpoint,
     privilege: u32,
     priority: u32,
@@ -28,15 +32,63 @@ struct BootServer {
 
 /// In the order in which they are started. Drivers go first in the scheduler, INIT last.
 const SERVERS: &[BootServer] = &[
-    BootServer { name: "tty", endpoint: Endpoint::TTY, privilege: privilege::DRIVER, priority: 1 },
-    BootServer { name: "blk", endpoint: Endpoint::BLK, privilege: privilege::DRIVER, priority: 1 },
-    BootServer { name: "mfs", endpoint: Endpoint::MFS, privilege: privilege::SERVER, priority: 3 },
-    BootServer { name: "pipefs", endpoint: Endpoint::PIPEFS, privilege: privilege::SERVER, priority: 3 },
-    BootServer { name: "vfs", endpoint: Endpoint::VFS, privilege: privilege::SERVER, priority: 3 },
-    BootServer { name: "pm", endpoint: Endpoint::PM, privilege: privilege::SERVER, priority: 3 },
-    BootServer { name: "rs", endpoint: Endpoint::RS, privilege: privilege::SERVER, priority: 3 },
-    BootServer { name: "init", endpoint: Endpoint::INIT, privilege: privilege::USER, priority: 7 },
+    BootServer {
+        name: "tty",
+        file: "tty",
+        endpoint: Endpoint::TTY,
+        privilege: privilege::DRIVER,
+        priority: 1,
+    },
+    BootServer {
+        name: "blk",
+        file: "blk",
+        endpoint: Endpoint::BLK,
+        privilege: privilege::DRIVER,
+        priority: 1,
+    },
+    BootServer {
+        name: "mfs",
+        file: "mfs",
+        endpoint: Endpoint::MFS,
+        privilege: privilege::SERVER,
+        priority: 3,
+    },
+    BootServer {
+        name: "mfs2",
+        file: "mfs",
+        endpoint: Endpoint::MFS2,
+        privilege: privilege::SERVER,
+        priority: 3,
+    },
+    BootServer {
+        name: "pipefs",
+        file: "pipefs",
+        endpoint: Endpoint::PIPEFS,
+        privilege: privilege::SERVER,
+        priority: 3,
+    },
+    BootServer {
+        name: "vfs",
+        file: "vfs",
+        endpoint: Endpoint::VFS,
+        privilege: privilege::SERVER,
+        priority: 3,
+    },
+    BootServer { name: "pm", file: "pm", endpoint: Endpoint::PM, privilege: privilege::SERVER, priority: 3 },
+    BootServer { name: "rs", file: "rs", endpoint: Endpoint::RS, privilege: privilege::SERVER, priority: 3 },
+    BootServer {
+        name: "init",
+        file: "init",
+        endpoint: Endpoint::INIT,
+        privilege: privilege::USER,
+        priority: 7,
+    },
 ];
+
+/// The name of the server of a slot.
+pub fn name_of(slot: i32) -> Option<&'static str> {
+    SERVERS.iter().find(|server| server.endpoint.slot() == slot).map(|server| server.name)
+}
 
 /// Servers without which nothing works.
 const NEEDED: &[&str] = &["pm", "vfs", "init"];
@@ -64,6 +116,7 @@ pub fn start() -> Result<Server, &'static str> {
     if info.magic != info::MAGIC {
         return Err("the information page has another format");
     }
+    let options = refault_rt::info::options().ok_or("the command line makes no sense")?;
     let count = usize::try_from(info.ram_count).unwrap_or(0);
     let ram = info.ram.get(..count).ok_or("the RAM map is too long")?;
     let end = ram.iter().map(|range| range.address.saturating_add(range.bytes)).max().unwrap_or(0);
@@ -87,9 +140,13 @@ pub fn start() -> Result<Server, &'static str> {
     // SAFETY: the kernel's word for where the image is; its frames are reserved.
     let image = unsafe { Window::image(info.image.address, info.image.bytes) };
     let mut server = Server {
-        memory: Memory::new(window, frames, info.no_execute != 0),
+        memory: Memory::new(window, frames, info.no_execute != 0, options.bug),
         slots: no_slots(),
-        pending: Pending::new(),
+        pending: Pending::new(options.mode == Mode::Faithful),
+        waits: Waits::new(),
+        predecessors: [None; NR_PROCS],
+        options,
+        free: 0,
         backlog: VecDeque::new(),
         doorbell: Doorbell::new(info.doorbell),
         image,
@@ -103,8 +160,9 @@ impl Server {
     /// Creates all servers first, so that each finds the others, then lets them run.
     fn start_servers(&mut self) -> Result<(), &'static str> {
         let mut created = Vec::new();
-        for boot in SERVERS {
-            let Some(file) = archive::find(self.image, boot.name) else {
+        let second_disk = virtio_mmio(self.info.cmdline(), 1).is_some();
+        for boot in SERVERS.iter().filter(|boot| second_disk || boot.endpoint != Endpoint::MFS2) {
+            let Some(file) = archive::find(self.image, boot.file) else {
                 if NEEDED.contains(&boot.name) {
                     refault_rt::diag!("vm: {} is not in the boot image", boot.name);
                     return Err("the boot image is not complete");

@@ -8,7 +8,7 @@ use refault_abi::vm::{
     CACHE_ONCE, CachePage, MAP_ANONYMOUS, MAP_GRANTS, MAP_POPULATE, MAP_PRIVATE, MapPhys, Mmap, PROT_READ,
     PROT_WRITE, Range,
 };
-use refault_abi::{Endpoint, Errno, Message, Result, vfs};
+use refault_abi::{Endpoint, Errno, Result, vfs};
 use refault_rt::kernel;
 use refault_vm::cache::Key;
 use refault_vm::jobs::{Asked, FileMapping};
@@ -57,10 +57,9 @@ impl Server {
             operation: vfs::FDLOOKUP,
             endpoint: sender.raw(),
             descriptor: request.descriptor,
-            request: self.pending.add(asked),
             ..vfs::VmCall::default()
         };
-        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, &call), 0);
+        self.ask_vfs(asked, call, sender);
         Err(Errno::EDONTREPLY)
     }
 
@@ -117,7 +116,7 @@ impl Server {
         let mut address = start;
         while address < end {
             // Read access: that makes an anonymous page present as its region allows it.
-            match self.memory.resolve(&slot.process, address, Access::default()) {
+            match self.memory.resolve(&slot.process, address, Access::default(), false) {
                 Outcome::Refused(refusal) => {
                     self.take_out(slot, start, end)?;
                     return Err(refusal.errno());
@@ -142,7 +141,7 @@ impl Server {
                 slot,
                 mapping,
                 (MMAP_START, MMAP_END),
-                Backing::File { file, offset: mapping.offset },
+                Backing::File { file, offset: mapping.offset, limit: u64::MAX },
             );
             if placed.is_err() {
                 server.memory.files.release(file);
@@ -209,14 +208,20 @@ impl Server {
             let index = sender.index().ok_or(Errno::ESRCH)?;
             let once = page.flags & CACHE_ONCE != 0;
             server.memory.announce(&slot.process, index, key, page.address, once)
-        })
-        .map(|()| 0)
+        })?;
+        // A successor that has read a page has it from the driver, which is done with the dead one's: it does one after the other.
+        if !self.memory.quarantine.is_empty() && self.slot(sender)?.process.privilege == privilege::SERVER {
+            self.retire_slot(sender.slot());
+        }
+        Ok(0)
     }
 
     /// MAPCACHEPAGE: the file system gets the frame into its own memory.
     pub fn map_cache_page(&mut self, sender: Endpoint, page: &CachePage) -> Result<u64> {
         self.servers_only(sender)?;
-        let cached = self.memory.cache.get(key(page)?).filter(|page| !page.once).ok_or(Errno::ENOENT)?;
+        let key = key(page)?;
+        let cached = self.memory.cache.get(key).filter(|page| !page.once).ok_or(Errno::ENOENT)?;
+        self.memory.cache.touch(key);
         self.with(sender, |server, slot| {
             let mapping = FileMapping {
                 address: 0,

@@ -1,24 +1,31 @@
 //! The server around the logic: one message at a time, never waiting for anybody.
 
 mod boot;
+mod exec;
 mod mapping;
 mod pages;
+mod servers;
 mod spawn;
+mod waits;
 mod window;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use refault_abi::counters::Counter;
 use refault_abi::endpoint::NR_PROCS;
 use refault_abi::ipc::{Call, senda};
 use refault_abi::kcall::{Target, privilege};
 use refault_abi::message::{REPLY, Status};
-use refault_abi::{Endpoint, Errno, Message, Result, info::Info, vm};
+use refault_abi::options::{Mode, Options};
+use refault_abi::{Endpoint, Errno, Message, Result, info::Info, vfs, vm};
 use refault_rt::ipc::{self, Received};
-use refault_rt::{asyncsend, server};
-use refault_vm::jobs::Pending;
+use refault_rt::{asyncsend, info, server};
+use refault_vm::jobs::{Asked, Asker};
 use refault_vm::memory::Memory;
+use refault_vm::pending::Pending;
 use refault_vm::process::Process;
+use waits::Waits;
 use window::{Doorbell, Window};
 
 /// A process and what it takes to start it.
@@ -32,6 +39,13 @@ struct Server {
     memory: Memory<'static, Window>,
     slots: Vec<Option<Slot>>,
     pending: Pending,
+    /// What VM's requests wait for.
+    waits: Waits,
+    /// The last one that died in each slot.
+    predecessors: [Option<Endpoint>; NR_PROCS],
+    options: Options,
+    /// What [`Counter::VmFramesFree`] says.
+    free: u64,
     /// Messages for which the table of asynchronous sends had no room.
     backlog: VecDeque<(Endpoint, Message, u32)>,
     doorbell: Doorbell,
@@ -46,6 +60,7 @@ pub fn run() -> core::result::Result<core::convert::Infallible, &'static str> {
     loop {
         let answer = server.dispatch(&request);
         server.flush_backlog();
+        server.show_free();
         request = match answer {
             // The requester is waiting for exactly this: nobody is waited for.
             Some(answer) if request.delivery.call() == Call::SendRec as u64 => {
@@ -94,6 +109,50 @@ impl Server {
     /// Answers a SENDREC whose request was put aside. Whoever is not waiting any more does not get it.
     fn answer_late(&mut self, to: Endpoint, result: Result<u64>) {
         let _ = ipc::sendnb(to, &Message::new(REPLY, &Status::of(result)));
+    }
+
+    /// Answers a request that was put aside, in the way its asker waits for it.
+    fn answer_asker(&mut self, asker: Asker, result: Result<u64>) {
+        let answer = status(result).with_transaction(asker.transaction);
+        if asker.waits {
+            // Whoever is not waiting any more does not get it.
+            let _ = ipc::sendnb(asker.endpoint, &answer);
+        } else {
+            self.post(asker.endpoint, answer, senda::NOREPLY);
+        }
+    }
+
+    /// Asks VFS, now or when it has answered what it was asked before.
+    fn ask_vfs(&mut self, asked: Asked, call: vfs::VmCall, waiter: Endpoint) {
+        let current = self.pending.current();
+        let (request, now) = self.pending.add(asked, call);
+        match now {
+            Some(call) => {
+                self.waits.page_in(request, waiter);
+                self.call_vfs(&call);
+            }
+            None => self.waits.held(request, waiter, current),
+        }
+    }
+
+    /// Makes a request of VFS.
+    fn call_vfs(&mut self, call: &vfs::VmCall) {
+        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, call), 0);
+    }
+
+    /// Whether this is the seed's system.
+    fn faithful(&self) -> bool {
+        self.options.mode == Mode::Faithful
+    }
+
+    /// Keeps the gauge of free frames true.
+    fn show_free(&mut self) {
+        let free = self.memory.frames.free();
+        if free != self.free {
+            // One writer: adding the difference sets it.
+            info::count(Counter::VmFramesFree, free.wrapping_sub(self.free));
+            self.free = free;
+        }
     }
 
     /// The process with this endpoint.
@@ -146,7 +205,14 @@ impl Server {
             }
             return Some(status(Err(Errno::EPERM)));
         }
-        let only = |allowed: Endpoint| if sender == allowed { Ok(()) } else { Err(Errno::EPERM) };
+        let one_of =
+            |allowed: &[Endpoint]| if allowed.contains(&sender) { Ok(()) } else { Err(Errno::EPERM) };
+        let only = |allowed: Endpoint| one_of(&[allowed]);
+        let asker = Asker {
+            endpoint: sender,
+            transaction: message.transaction(),
+            waits: request.delivery.call() == Call::SendRec as u64,
+        };
         let result = match kind {
             vm::MMAP => match self.mmap(sender, &message.get()) {
                 Err(Errno::EDONTREPLY) => return None,
@@ -156,15 +222,25 @@ impl Server {
             vm::MAP_PHYS => self.map_phys(sender, &message.get()),
             vm::USAGE => return Some(Message::new(REPLY, &self.usage())),
             vm::SPAWN => only(Endpoint::PM).and_then(|()| self.spawn(&message.get())),
-            vm::START => only(Endpoint::PM).and_then(|()| self.start(&message.get())),
+            vm::START => one_of(&[Endpoint::PM, Endpoint::RS]).and_then(|()| self.start(&message.get())),
+            vm::FORK => only(Endpoint::PM).and_then(|()| self.fork(&message.get())),
+            vm::SPAWN_SERVER => only(Endpoint::RS).and_then(|()| self.spawn_server(&message.get())),
+            vm::RETIRE => self.retire(sender, &message.get()),
+            vm::EXEC => match only(Endpoint::PM) {
+                Ok(()) => {
+                    self.exec(asker, &message.get());
+                    return None;
+                }
+                Err(error) => Err(error),
+            },
             vm::EXIT => only(Endpoint::PM).and_then(|()| self.exit(&message.get())),
             vm::SETCACHEPAGE => self.set_cache_page(sender, &message.get()),
             vm::MAPCACHEPAGE => self.map_cache_page(sender, &message.get()),
             vm::FORGETCACHEPAGE => self.forget_cache_page(sender, &message.get()),
             vm::CLEARCACHE => self.clear_cache(sender, &message.get()),
-            vm::PROCCTL => match only(Endpoint::VFS) {
+            vm::PROCCTL => match one_of(&[Endpoint::VFS, Endpoint::PM]) {
                 Ok(()) => {
-                    self.handle_mem(message.transaction(), &message.get());
+                    self.handle_mem(asker, &message.get());
                     return None;
                 }
                 Err(error) => Err(error),

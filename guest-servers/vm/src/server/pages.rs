@@ -2,28 +2,29 @@
 
 use alloc::vec::Vec;
 
+use refault_abi::bugs::Bug;
 use refault_abi::counters::Counter;
 use refault_abi::ipc::senda;
 use refault_abi::kcall::{VmCtl, vmctl};
 use refault_abi::layout::{PAGE, USER_END, page_ceil, page_floor, pte};
-use refault_abi::message::{REPLY, Status};
 use refault_abi::{Endpoint, Errno, Message, pm, vfs, vm};
 use refault_rt::{info, kernel};
 use refault_vm::cache::Key;
-use refault_vm::files::FileId;
-use refault_vm::jobs::{Asked, Job, Purpose};
+use refault_vm::files::{File, FileId};
+use refault_vm::jobs::{Asked, Asker, Job, Purpose};
 use refault_vm::memory::{Access, How, Outcome, Refusal};
 use refault_vm::process::Process;
+use refault_vm::regions::Backing;
 use refault_vm::tables;
 
 use super::Server;
 use super::mapping::flush;
 
 /// Most bytes asked of VFS at once.
-const PAGE_IN_MAX: u64 = 16 * PAGE;
+pub const PAGE_IN_MAX: u64 = 16 * PAGE;
 
 /// Why a job failed.
-enum Failure {
+pub enum Failure {
     /// The pages cannot be there.
     Refused(Refusal),
     /// The file system could not provide them.
@@ -41,13 +42,12 @@ impl Failure {
         }
     }
 
-    /// The signal of a process whose own access failed.
-    fn signal(&self) -> u32 {
-        const SIGBUS: u32 = 7;
-        const SIGSEGV: u32 = 11;
+    /// The signal of a process whose own access failed. The seed does not look for the reason.
+    fn signal(&self, faithful: bool) -> u32 {
         match self {
-            Failure::Refused(Refusal::Invalid) => SIGSEGV,
-            _ => SIGBUS,
+            Failure::Refused(Refusal::Invalid) => pm::SIGSEGV,
+            Failure::Refused(Refusal::PastEnd) | Failure::NoPage if faithful => pm::SIGSEGV,
+            _ => pm::SIGBUS,
         }
     }
 }
@@ -100,11 +100,16 @@ impl Server {
     }
 
     /// HANDLEMEM.
-    pub fn handle_mem(&mut self, transaction: u16, request: &vm::HandleMem) {
+    pub fn handle_mem(&mut self, asker: Asker, request: &vm::HandleMem) {
         info::count(Counter::VmHandleMem, 1);
         let access = Access { write: request.write != 0, fetch: false };
         let target = Endpoint::from_raw(request.endpoint);
-        self.range(Purpose::HandleMem { transaction }, target, request.address, request.length, access, true);
+        let away = !Bug::NeverAsksBack.is(self.options.bug);
+        let mut length = request.length;
+        if Bug::MapFirstPageOnly.is(self.options.bug) {
+            length = length.min(PAGE - request.address % PAGE);
+        }
+        self.range(Purpose::HandleMem(asker), target, request.address, length, access, away);
     }
 
     /// Begins a job over a range that somebody else chose.
@@ -149,7 +154,8 @@ impl Server {
                 self.ask_back(process, job.next);
             }
             let before = tables::lookup(&self.memory.ram, process.root, job.next);
-            let outcome = self.memory.resolve(process, job.next, job.access);
+            let asked = job.asked == Some(job.next);
+            let outcome = self.memory.resolve(process, job.next, job.access, asked);
             match outcome {
                 Outcome::Ready { frame, how } => {
                     match how {
@@ -162,6 +168,7 @@ impl Server {
                             }
                         }
                         How::Cached => info::count(Counter::VmCacheHits, 1),
+                        How::OneShot => info::count(Counter::VmOneShot, 1),
                         _ => {}
                     }
                     job.next = job.next.saturating_add(PAGE);
@@ -187,7 +194,7 @@ impl Server {
         let vfs_waits = match job.purpose {
             Purpose::KernelCall { requestor } => requestor == Endpoint::VFS,
             Purpose::Fault => job.target == Endpoint::VFS,
-            Purpose::HandleMem { .. } => false,
+            Purpose::HandleMem(_) => false,
         };
         let Some(&info) = self.memory.files.get(file) else {
             return self.finish(&job, Err(Failure::NoPage));
@@ -198,35 +205,47 @@ impl Server {
         if job.asked == Some(job.next) {
             return self.finish(&job, Err(Failure::NoPage));
         }
-        let Some(job) = self.pending.join(info.device, info.inode, offset, job) else { return };
-        // As many pages as the job needs next and the cache does not have.
+        let waiter = job.waiter();
+        let job = match self.pending.join(info.device, info.inode, offset, job) {
+            Ok(request) => return self.waits.page_in(request, waiter),
+            Err(job) => job,
+        };
+        // As many pages as the job needs next and the cache does not have. The seed asks for one.
         let most = job.end.min(region_end).saturating_sub(job.next).min(PAGE_IN_MAX);
         let mut length = PAGE;
-        while length < most && offset + length < info.size {
-            let key = Key { device: info.device, inode: info.inode, offset: offset + length };
+        while !self.faithful() && length < most && offset.saturating_add(length) < info.size {
+            let key = Key { device: info.device, inode: info.inode, offset: offset.saturating_add(length) };
             if self.memory.cache.get(key).is_some() {
                 break;
             }
             length += PAGE;
         }
-        info::count(Counter::VmFilePages, length / PAGE);
         let asked =
             Asked::PageIn { device: info.device, inode: info.inode, offset, length, jobs: Vec::from([job]) };
-        let call = vfs::VmCall {
-            operation: vfs::PAGEIN,
-            request: self.pending.add(asked),
-            handle: info.handle,
-            offset,
-            length,
-            ..vfs::VmCall::default()
-        };
-        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, &call), 0);
+        self.ask_pages(asked, &info, offset, length, waiter);
+    }
+
+    /// Asks VFS for pages of a file.
+    pub fn ask_pages(&mut self, asked: Asked, file: &File, offset: u64, length: u64, waiter: Endpoint) {
+        info::count(Counter::VmFilePages, length / PAGE);
+        let handle = file.handle;
+        self.ask_vfs(
+            asked,
+            vfs::VmCall { operation: vfs::PAGEIN, handle, offset, length, ..vfs::VmCall::default() },
+            waiter,
+        );
     }
 
     /// VFS has answered.
     pub fn vfs_reply(&mut self, reply: &vm::VfsReply) {
         let result = Errno::check(reply.result);
-        match self.pending.take(reply.request) {
+        let (asked, next) = self.pending.take(reply.request);
+        self.waits.over(reply.request);
+        if let Some(call) = next {
+            self.waits.begins(call.request);
+            self.call_vfs(&call);
+        }
+        match asked {
             Some(Asked::Lookup { caller, mapping }) => {
                 let mapped = result.and_then(|_| {
                     let mapped = self.map_file(caller, &mapping, reply);
@@ -238,25 +257,62 @@ impl Server {
                 self.answer_late(caller, mapped);
             }
             Some(Asked::PageIn { device, inode, jobs, .. }) => {
-                if reply.size > 0 && (reply.device, reply.inode) == (device, inode) {
-                    self.memory.files.resize(device, inode, reply.size);
-                }
-                for mut job in jobs {
-                    if result.is_err() {
+                self.note_size(reply, device, inode);
+                for (index, mut job) in jobs.into_iter().enumerate() {
+                    if let (true, Purpose::KernelCall { .. } | Purpose::HandleMem(_), Err(_)) =
+                        (self.faithful(), job.purpose, result)
+                    {
                         self.finish(&job, Err(Failure::NoPage));
-                    } else {
-                        job.asked = Some(job.next);
-                        self.work(job);
+                        continue;
                     }
+                    // A page that serves once may have served somebody who waited for the same request: whoever did not ask
+                    // himself may still ask.
+                    if index == 0 || self.is_cached(&job) {
+                        job.asked = Some(job.next);
+                    }
+                    self.work(job);
                 }
+            }
+            Some(Asked::Program(exec)) => {
+                self.note_size(reply, exec.file.device, exec.file.inode);
+                self.go_on_with_exec(&exec, result.map(drop));
             }
             // An answer to nothing: VFS was asked on behalf of a table that no longer knows it.
             None => {}
         }
     }
 
+    /// VFS has said how long a file is now.
+    fn note_size(&mut self, reply: &vm::VfsReply, device: u64, inode: u64) {
+        if reply.result >= 0 && (reply.device, reply.inode) == (device, inode) {
+            self.memory.files.resize(device, inode, reply.size);
+        }
+    }
+
+    /// Whether the page a job wants next is in the cache.
+    fn is_cached(&self, job: &Job) -> bool {
+        let region = self.slot(job.target).ok().and_then(|slot| slot.process.regions.find(job.next).copied());
+        let Some(region) = region else { return false };
+        let Backing::File { file, offset, .. } = region.backing else { return false };
+        let Some(info) = self.memory.files.get(file) else { return false };
+        let offset = offset.saturating_add(job.next.saturating_sub(region.start));
+        self.memory.cache.get(Key { device: info.device, inode: info.inode, offset }).is_some()
+    }
+
+    /// A process is gone: whoever else waits for something of it hears about it.
+    pub fn forget_jobs(&mut self, gone: Endpoint) {
+        let orphans = self.pending.forget(gone);
+        for job in &orphans.jobs {
+            self.finish(job, Err(Failure::Gone));
+        }
+        for exec in &orphans.execs {
+            self.release_handle(exec.file.handle);
+            self.answer_asker(exec.asker, Err(Errno::ESRCH));
+        }
+    }
+
     /// Tells whoever waits.
-    fn finish(&mut self, job: &Job, result: Result<(), Failure>) {
+    pub fn finish(&mut self, job: &Job, result: Result<(), Failure>) {
         match job.purpose {
             Purpose::Fault => match result {
                 Ok(()) => {
@@ -269,7 +325,7 @@ impl Server {
                 Err(failure) => {
                     let killed = pm::Killed {
                         endpoint: job.target.raw(),
-                        signal: failure.signal(),
+                        signal: failure.signal(self.faithful()),
                         address: job.address,
                     };
                     self.post(Endpoint::PM, Message::new(pm::KILLED, &killed), senda::NOREPLY);
@@ -287,10 +343,8 @@ impl Server {
                 // Fails only when the requestor is gone.
                 let _ = kernel::vmctl(&reply);
             }
-            Purpose::HandleMem { transaction } => {
-                let status = Status::unit(result.map_err(|failure| failure.errno()));
-                let reply = Message::new(REPLY, &status).with_transaction(transaction);
-                self.post(Endpoint::VFS, reply, senda::NOREPLY);
+            Purpose::HandleMem(asker) => {
+                self.answer_asker(asker, result.map(|()| 0).map_err(|failure| failure.errno()));
             }
         }
     }

@@ -1,22 +1,26 @@
-//! Making processes out of programs of the boot image, and ending them.
+//! Making processes, out of programs of the boot image or as copies, and ending them.
 
 use alloc::vec::Vec;
 
+use refault_abi::counters::Counter;
 use refault_abi::kcall::{Target, privilege};
 use refault_abi::layout::{INFO, STATS, STUB, pte};
 use refault_abi::{Endpoint, Errno, Message, Result, vfs, vm};
-use refault_rt::kernel;
-use refault_vm::load::Shared;
-use refault_vm::memory::Unmapped;
+use refault_rt::{info, kernel};
+use refault_vm::load::{Shared, Source};
+use refault_vm::memory::{Refusal, Unmapped};
 use refault_vm::process::Process;
 use refault_vm::{archive, arguments, elf, load};
 
+use super::mapping::flush;
 use super::{Server, Slot};
 
 /// How a process begins.
 pub struct Start {
-    entry: u64,
-    stack: u64,
+    /// First instruction.
+    pub entry: u64,
+    /// Stack pointer and address of the arguments.
+    pub stack: u64,
 }
 
 impl Start {
@@ -29,15 +33,11 @@ impl Start {
 impl Server {
     /// SPAWN: copies the strings from PM and makes the process.
     pub fn spawn(&mut self, request: &vm::Spawn) -> Result<u64> {
-        let bytes = usize::try_from(request.bytes).map_err(|_| Errno::E2BIG)?;
-        let mut block = [0u8; arguments::MAX_BYTES];
-        let block = block.get_mut(..bytes).filter(|block| !block.is_empty()).ok_or(Errno::E2BIG)?;
-        // PM has just written the strings; if the page is not there all the same, PM has to touch it again.
-        kernel::copy_in(Endpoint::PM, request.address, block, true).whole()?;
+        let block = self.strings(request.address, request.bytes)?;
         if !matches!(request.privilege, privilege::USER | privilege::TEST) {
             return Err(Errno::EPERM);
         }
-        let words: Vec<&[u8]> = arguments::words(block).collect();
+        let words: Vec<&[u8]> = arguments::words(&block).collect();
         let name = words.first().and_then(|name| core::str::from_utf8(name).ok()).ok_or(Errno::ENOENT)?;
         let members = &mut archive::members(self.image);
         let file =
@@ -60,7 +60,14 @@ impl Server {
         let stack = arguments::layout(words.iter().copied())?;
         let endpoint = kernel::proc_create(slot, name, privilege, priority)?;
         let shared = self.shared_pages(endpoint, privilege);
-        match load::build(&mut self.memory, endpoint, privilege, &program, &stack, &shared) {
+        match load::build(
+            &mut self.memory,
+            endpoint,
+            privilege,
+            (&program, Source::Image(file)),
+            &stack,
+            &shared,
+        ) {
             Ok(process) => {
                 self.put(Slot { process, start: Some(Start { entry: program.entry, stack: stack.address }) });
                 Ok(endpoint)
@@ -74,7 +81,7 @@ impl Server {
     }
 
     /// The kernel's pages a process gets to see: all the stub, servers and INIT the information page, servers the counters.
-    fn shared_pages(&self, endpoint: Endpoint, privilege: u32) -> Vec<Shared> {
+    pub fn shared_pages(&self, endpoint: Endpoint, privilege: u32) -> Vec<Shared> {
         let hidden = if self.info.no_execute != 0 { pte::NO_EXECUTE } else { 0 };
         let mut pages = Vec::from([Shared { address: STUB, gpa: self.info.stub, bits: 0 }]);
         if privilege != privilege::USER || endpoint == Endpoint::INIT {
@@ -86,6 +93,33 @@ impl Server {
         pages
     }
 
+    /// FORK: the address space first, so that a failure has made nobody.
+    pub fn fork(&mut self, request: &vm::Fork) -> Result<u64> {
+        let parent = Endpoint::from_raw(request.parent);
+        let slot = self.take(parent)?;
+        let forked = self.memory.fork(&slot.process, &[STUB, INFO, STATS]);
+        self.put(slot);
+        // Also after a failure: pages may have become read-only.
+        flush(parent, 0, 0);
+        let mut forked = forked.map_err(|refusal| match refusal {
+            Refusal::Invalid | Refusal::PastEnd => Errno::EPERM,
+            Refusal::NoMemory => Errno::ENOMEM,
+        })?;
+        match kernel::proc_fork(parent, forked.process.root) {
+            Ok(child) => {
+                info::count(Counter::VmForkShared, forked.shared);
+                forked.process.endpoint = child;
+                self.put(Slot { process: forked.process, start: None });
+                u64::try_from(child.raw()).map_err(|_| Errno::EINVAL)
+            }
+            Err(error) => {
+                let unmapped = self.memory.destroy(&mut forked.process);
+                self.release(unmapped);
+                Err(error)
+            }
+        }
+    }
+
     /// EXIT: the kernel forgets the process first, so that nothing of it runs while its memory goes.
     pub fn exit(&mut self, target: &Target) -> Result<u64> {
         let endpoint = Endpoint::from_raw(target.endpoint);
@@ -94,9 +128,12 @@ impl Server {
             self.put(slot);
             return Err(error);
         }
+        if matches!(slot.process.privilege, privilege::SERVER | privilege::DRIVER) {
+            self.bury_server(&slot.process);
+        }
         let unmapped = self.memory.destroy(&mut slot.process);
         self.release(unmapped);
-        self.pending.forget(endpoint);
+        self.forget_jobs(endpoint);
         Ok(0)
     }
 

@@ -69,6 +69,11 @@ impl Ram for Window {
         // SAFETY: as in `word`; the range stays inside one page, and `bytes` is VM's or the image's.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place(gpa), bytes.len()) }
     }
+
+    fn read(&self, gpa: u64, bytes: &mut [u8]) {
+        // SAFETY: as in `word`; the range stays inside one page, and `bytes` is VM's own.
+        unsafe { ptr::copy_nonoverlapping(place(gpa), bytes.as_mut_ptr(), bytes.len()) }
+    }
 }
 
 /// The doorbell, if there is one.
