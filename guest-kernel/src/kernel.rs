@@ -6,8 +6,11 @@ use refault_abi::layout::pte;
 use refault_abi::pm::Killed;
 use refault_abi::vm::{self, PageFault};
 use refault_abi::{Endpoint, Errno, pm};
+use refault_kernel::graph::Graph;
+use refault_kernel::marks::Marks;
 use refault_kernel::options::KernelOptions;
 use refault_kernel::table::Table;
+use refault_kernel::watchdog::Watchdog;
 use zerocopy::IntoBytes;
 
 use crate::arch::Machine;
@@ -29,6 +32,12 @@ pub struct Kernel {
     pub later: u8,
     /// Who gets which interrupt line.
     pub lines: [Endpoint; LINES],
+    /// Marks that could not be stored yet.
+    pub marks: Marks,
+    /// Who waits for whom, when somebody looks.
+    pub graph: Graph,
+    /// Looks whether anything goes on.
+    pub watchdog: Watchdog,
     /// Bytes on their way from a process to a device.
     pub buffer: [u8; 4096],
 }
@@ -54,6 +63,8 @@ impl Kernel {
             rip: process.frame.rip,
         };
         process.flags |= rts::PAGEFAULT;
+        // For the wait-for graph.
+        process.vm.address = address;
         let payload = payload(&fault);
         if self.table.send_for(&mut self.machine, me, Endpoint::VM, vm::PAGEFAULT, payload).is_err() {
             panic!("page fault at {address:#x} without a VM server");

@@ -8,8 +8,10 @@
 pub mod elf;
 pub mod frame;
 pub mod grant;
+pub mod graph;
 pub mod image;
 pub mod ipc;
+pub mod marks;
 pub mod options;
 pub mod process;
 pub mod pvh;
@@ -19,3 +21,4 @@ pub mod table;
 pub mod transfer;
 pub mod vmrequest;
 pub mod walk;
+pub mod watchdog;

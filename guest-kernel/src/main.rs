@@ -9,4 +9,5 @@
 
 mod arch;
 mod kernel;
+mod standstill;
 mod system;

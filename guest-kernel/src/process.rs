@@ -6,7 +6,7 @@
 use refault_abi::Endpoint;
 use refault_abi::endpoint::NR_PROCS;
 use refault_abi::ipc::Call;
-use refault_abi::kcall::{self, privilege, rts};
+use refault_abi::kcall::{self, WaitTable, privilege, rts};
 
 use crate::frame::Frame;
 use crate::vmrequest::{Patience, VmRequest};
@@ -106,12 +106,19 @@ impl Rights {
 }
 
 /// A granter's table: where it is in the granter's memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantTable {
     /// Address, 64-byte aligned.
     pub address: u64,
     /// Entries; 0 when none is registered.
     pub entries: u64,
+    /// Whose table it is: another process's while that one is being replaced; NONE when none was ever registered.
+    pub owner: Endpoint,
+}
+
+impl GrantTable {
+    /// None.
+    pub const NONE: GrantTable = GrantTable { address: 0, entries: 0, owner: Endpoint::NONE };
 }
 
 /// One slot of the process table. 512 bytes, so that indexing is a shift.
@@ -168,6 +175,8 @@ pub struct Process {
     pub async_length: u64,
     /// Grant table.
     pub grants: GrantTable,
+    /// Table of what its unfinished requests wait for.
+    pub waits: WaitTable,
     /// Time stamp at which the alarm goes off; `u64::MAX` for none.
     pub alarm: u64,
     /// A message the kernel made in this process's name.
@@ -213,7 +222,8 @@ impl Process {
         signals: 0,
         async_address: 0,
         async_length: 0,
-        grants: GrantTable { address: 0, entries: 0 },
+        grants: GrantTable::NONE,
+        waits: WaitTable { address: 0, entries: 0 },
         alarm: u64::MAX,
         kernel_message: [0; 8],
         vm: VmRequest::NONE,

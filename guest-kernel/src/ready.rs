@@ -7,10 +7,14 @@
 use crate::process::{LEVELS, NIL};
 use crate::table::{Table, index_of};
 
+/// A bit of [`crate::process::Process::rivals`], and always set in [`Ready::levels`]: marks wait for this process, so it never
+/// leaves the kernel by a short way, which are all closed to a process with a rival.
+pub const MARKS_WAIT: u32 = 1 << 31;
+
 /// The ready queues, linked through [`crate::process::Process::ready_next`].
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// One bit per level that has a queue.
+    /// One bit per level that has a queue, and [`MARKS_WAIT`].
     pub levels: u32,
     head: [u8; LEVELS],
     tail: [u8; LEVELS],
@@ -20,7 +24,8 @@ pub struct Ready {
 
 impl Ready {
     /// Nobody.
-    pub const EMPTY: Ready = Ready { levels: 0, head: [NIL; LEVELS], tail: [NIL; LEVELS], handoff: NIL };
+    pub const EMPTY: Ready =
+        Ready { levels: MARKS_WAIT, head: [NIL; LEVELS], tail: [NIL; LEVELS], handoff: NIL };
 }
 
 impl Table {
@@ -85,10 +90,10 @@ impl Table {
     }
 
     fn take_first(&mut self) -> Option<usize> {
-        if self.ready.levels == 0 {
+        let level = self.ready.levels.trailing_zeros() as usize;
+        if level >= LEVELS {
             return None;
         }
-        let level = self.ready.levels.trailing_zeros() as usize & 15;
         let slot = index_of(self.ready.head[level])?;
         let next = self.procs[slot].ready_next;
         self.ready.head[level] = next;
@@ -146,7 +151,13 @@ impl Table {
         self.take_first()
     }
 
-    /// Whether somebody of the same or a higher level waits for the process in `slot` to end its turn.
+    /// Whether marks wait for the process in `slot`.
+    #[inline(always)]
+    pub fn marks_wait(&self, slot: usize) -> bool {
+        self.procs[slot].rivals & MARKS_WAIT != 0
+    }
+
+    /// Whether somebody of the same or a higher level waits for the process in `slot` to end its turn, or marks wait for it.
     #[inline(always)]
     pub fn has_rival(&self, slot: usize) -> bool {
         self.ready.levels & self.procs[slot].rivals != 0

@@ -5,12 +5,13 @@
 //! and page tables being switched (`arch`).
 
 use refault_abi::endpoint::NR_PROCS;
-use refault_abi::kcall::{ProcCreate, privilege, rts};
+use refault_abi::kcall::{ProcCreate, WaitTable, privilege, rts};
 use refault_abi::{Endpoint, Errno, Result};
 
 use crate::frame::Frame;
-use crate::process::{LEVELS, NIL, Process, Rights};
-use crate::ready::Ready;
+use crate::process::{GrantTable, LEVELS, NIL, Process, Rights};
+use crate::ready::{MARKS_WAIT, Ready};
+use crate::vmrequest::{Patience, SUSPENSIONS};
 
 /// Process table and everything that links its slots.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Table {
     pub vm_head: u8,
     /// Last suspended kernel call.
     pub vm_tail: u8,
+    /// Suspensions of one kernel call that are suffered without progress; `None` for any number.
+    pub suspensions: Option<u16>,
     /// The earliest alarm of all; `u64::MAX` for none.
     pub next_alarm: u64,
 }
@@ -41,7 +44,14 @@ impl Table {
             procs[slot].next_endpoint = Endpoint::new(0, slot as i32);
             slot += 1;
         }
-        Table { procs, ready: Ready::EMPTY, vm_head: NIL, vm_tail: NIL, next_alarm: u64::MAX }
+        Table {
+            procs,
+            ready: Ready::EMPTY,
+            vm_head: NIL,
+            vm_tail: NIL,
+            suspensions: Some(SUSPENSIONS),
+            next_alarm: u64::MAX,
+        }
     };
 
     /// The slot of a live process: the whole endpoint has to match, generation included.
@@ -131,6 +141,15 @@ impl Table {
         process.flags = 0;
         process.reply_pending = false;
         process.kernel_message_pending = false;
+        // What the old program had in its memory is not there any more.
+        process.grants = GrantTable::NONE;
+        process.waits = WaitTable::default();
+        process.async_length = 0;
+        process.rivals &= !MARKS_WAIT;
+        process.patience = Patience::FRESH;
+        if process.alarm != u64::MAX {
+            self.set_alarm(slot, u64::MAX);
+        }
         self.wake(slot);
     }
 

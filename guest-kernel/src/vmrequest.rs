@@ -2,13 +2,13 @@
 //!
 //! The one thing to hold in mind: a suspended call keeps nothing but its request message, which is still in
 //! the process's frame; when VM answers, the call starts again from its beginning. Whether that ever comes to an end
-//! must not depend on VM, nor on who takes the page away again, so it is bounded ([`Patience`]). What is not here: the
-//! copy that met the page, and the restart (`system`).
+//! must not depend on VM, nor on who takes the page away again, so it is bounded ([`Patience`]), except in the seed's
+//! system. What is not here: the copy that met the page, and the restart (`system`).
 
 use refault_abi::kcall::rts;
 use refault_abi::{Endpoint, Errno, Result};
 
-use crate::process::{FROM_HARDWARE, NIL, SIGNAL_KMEM};
+use crate::process::{FROM_HARDWARE, NIL, Process, SIGNAL_KMEM};
 use crate::table::{Table, index_of};
 
 /// How far a request has come.
@@ -60,7 +60,7 @@ impl VmRequest {
 
 /// Suspensions of one kernel call without any progress between them, after which it ends with EFAULT. A page that VM
 /// has just made present is missing again only if somebody takes it away again.
-pub const SUSPENSIONS: u8 = 8;
+pub const SUSPENSIONS: u16 = 8;
 
 /// What is left of the patience with one kernel call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +68,26 @@ pub struct Patience {
     /// The least that the call still needed when it was suspended: copies behind the present one, and its bytes.
     least: (u8, u64),
     /// Suspensions since it was less than before.
-    suspensions: u8,
+    suspensions: u16,
 }
 
 impl Patience {
     /// For a call that has not been suspended yet.
     pub const FRESH: Patience = Patience { least: (u8::MAX, u64::MAX), suspensions: 0 };
 
+    /// Suspensions since the call last came further.
+    pub const fn suspensions(&self) -> u16 {
+        self.suspensions
+    }
+
     /// Takes note of a suspension; whether it may be.
-    fn spend(&mut self, request: &VmRequest) -> bool {
+    fn spend(&mut self, request: &VmRequest, bound: Option<u16>) -> bool {
         let needed = (request.later, request.bytes);
         if needed < self.least {
             *self = Patience { least: needed, suspensions: 0 };
         }
         self.suspensions = self.suspensions.saturating_add(1);
-        self.suspensions <= SUSPENSIONS
+        bound.is_none_or(|bound| self.suspensions <= bound)
     }
 }
 
@@ -91,10 +96,11 @@ impl Table {
     /// the process is not VM itself.
     ///
     /// # Errors
-    /// EFAULT when the call has been suspended [`SUSPENSIONS`] times and has come no further.
+    /// EFAULT when the call has been suspended [`Table::suspensions`] times and has come no further.
     pub fn suspend(&mut self, slot: usize, request: VmRequest) -> Result<()> {
+        let bound = self.suspensions;
         let process = &mut self.procs[slot];
-        if !process.patience.spend(&request) {
+        if !process.patience.spend(&request, bound) {
             return Err(Errno::EFAULT);
         }
         process.vm = VmRequest { stage: Stage::Queued, next: NIL, ..request };
@@ -135,6 +141,16 @@ impl Table {
         process.vm = VmRequest::NONE;
         process.flags &= !rts::VMREQUEST;
         Ok(slot)
+    }
+
+    /// A process that waits for memory of `target`, which is dead: its request is taken back, whether VM has fetched it or not.
+    /// The caller starts its kernel call again, which finds out for itself.
+    pub fn vm_orphan(&mut self, target: Endpoint) -> Option<usize> {
+        let waits = |process: &Process| process.flags & rts::VMREQUEST != 0 && process.vm.target == target;
+        let slot = self.procs.iter().position(waits)?;
+        self.vm_forget(slot);
+        self.procs[slot].flags &= !rts::VMREQUEST;
+        Some(slot)
     }
 
     /// The kernel call of the process in `slot`, which had been suspended, is over, unless it is suspended again: the

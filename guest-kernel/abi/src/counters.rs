@@ -67,6 +67,8 @@ counters! {
     Forks = 21, "forks";
     /// Kernel calls that ended at the bound of suspensions.
     SuspensionsGivenUp = 22, "suspensions_given_up";
+    /// Notifications among the messages.
+    Notifications = 23, "notifications";
 
     /// VFS: requests sent to file systems.
     VfsRequests = 64, "vfs_requests";

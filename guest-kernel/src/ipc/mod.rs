@@ -27,6 +27,8 @@ pub trait Machine {
     fn finish_async(&mut self, root: u64, address: u64, flags: u32, result: i32);
     /// A message was delivered.
     fn count_message(&mut self);
+    /// It was a notification.
+    fn count_notification(&mut self);
 }
 
 /// How a primitive left its caller.
@@ -340,6 +342,7 @@ impl Table {
         let receiver = self.destination(me, to)?;
         if self.accepts(receiver, me) && !self.procs[receiver].reply_pending {
             let words = notification(self.procs[me].endpoint, machine.now(), 0);
+            machine.count_notification();
             self.hand_over(machine, receiver, words, Call::Notify as u64);
         } else {
             self.procs[receiver].notify |= 1 << me;
@@ -380,6 +383,7 @@ impl Table {
             process.notify_kernel &= !source;
             let signals = if source == FROM_HARDWARE { core::mem::take(&mut process.signals) } else { 0 };
             let words = notification(kernel_endpoint(source), machine.now(), signals);
+            machine.count_notification();
             self.take_in(machine, me, words, Call::Notify as u64 | Delivery::FROM_KERNEL);
             return true;
         }
@@ -387,6 +391,7 @@ impl Table {
             let sender = from_processes.trailing_zeros() as usize & 63;
             process.notify &= !(1 << sender);
             let words = notification(self.procs[sender].endpoint, machine.now(), 0);
+            machine.count_notification();
             self.take_in(machine, me, words, Call::Notify as u64);
             return true;
         }

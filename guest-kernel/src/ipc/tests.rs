@@ -33,6 +33,8 @@ impl Machine for Fake {
             (entry.flags, entry.result) = (flags, result);
         }
     }
+    fn count_notification(&mut self) {}
+
     fn count_message(&mut self) {
         self.delivered += 1;
     }

@@ -6,6 +6,7 @@ use refault_abi::kcall::{ProcCreate, rts};
 use zerocopy::FromZeros;
 
 use crate::frame::Frame;
+use crate::ready::MARKS_WAIT;
 use crate::table::Table;
 
 const FIRST: usize = Endpoint::FIRST_DYNAMIC_SLOT;
@@ -128,4 +129,20 @@ proptest! {
             current = expected;
         }
     }
+}
+
+#[test]
+fn marks_close_the_short_ways() {
+    let mut table = table(&[2, 2]);
+    start(&mut table, 0);
+    let slot = FIRST;
+    assert_eq!(table.schedule(None, false), Some(slot));
+    assert!(table.goes_on(slot) && !table.has_rival(slot) && !table.marks_wait(slot));
+    table.procs[slot].rivals |= MARKS_WAIT;
+    assert!(!table.goes_on(slot) && table.has_rival(slot) && table.marks_wait(slot));
+    // It still runs, woken or going on.
+    assert_eq!(table.schedule(Some(slot), false), Some(slot));
+    table.wake(slot);
+    assert_eq!(table.schedule(None, false), Some(slot));
+    assert_eq!(table.schedule(None, false), None);
 }

@@ -46,9 +46,15 @@ pub fn suspend(kernel: &mut Kernel, me: usize, target: usize, fault: &SoftFault,
     match table.suspend(me, request) {
         Ok(()) => {
             kernel.count(Counter::Suspends);
+            if kernel.options.watchdog != 0 {
+                kernel.bound_suspensions(me);
+            }
             Errno::VMSUSPEND
         }
-        Err(error) => error,
+        Err(error) => {
+            kernel.count(Counter::SuspensionsGivenUp);
+            error
+        }
     }
 }
 

@@ -4,22 +4,25 @@
 //! EFAULT *and* leaves a mark in that grant's entry, so that the granter learns of it whatever the grantee
 //! answers. What is not here: the checks (`refault_kernel::grant`).
 
+use refault_abi::bugs::Bug;
 use refault_abi::counters::Counter;
 use refault_abi::grant::{Entry, GrantId, MAX_ENTRIES, READ, WRITE};
 use refault_abi::kcall::{
     GrantInfo, SafeCopy, SafeMemset, SetGrant, VSAFECOPY_MAX, VSafeCopy, VSafeCopyElement,
 };
 use refault_abi::layout::USER_END;
-use refault_abi::options::{Mark, Retry};
+use refault_abi::options::{Mark, Mode};
 use refault_abi::{Endpoint, Errno, Result};
 use refault_kernel::grant::{Access, Granters, Verified, mark_bits, verify};
+use refault_kernel::marks::{Marks, Remembered};
 use refault_kernel::process::GrantTable;
+use refault_kernel::ready::MARKS_WAIT;
 use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped};
 use zerocopy::FromBytes;
 
 use super::copy::{copy, read_own, suspend, user};
 use super::{answer, request};
-use crate::arch::Marking;
+use crate::arch::{self, Marking, Reading};
 use crate::kernel::Kernel;
 
 /// Which way a safecopy goes, seen from the caller.
@@ -38,19 +41,43 @@ impl Granters for Kernel {
 
     fn entry(&mut self, granter: Endpoint, address: u64) -> Option<Entry> {
         let root = self.table.procs[self.table.lookup(granter)?].root;
-        self.machine.read_grant(root, address)
+        match self.machine.read_grant(root, address, self.options.mode == Mode::Hardened) {
+            Reading::Entry(entry) => Some(entry),
+            Reading::Absent => None,
+            Reading::Changed => {
+                self.count(Counter::GrantsChanged);
+                None
+            }
+        }
+    }
+
+    fn any_sequence(&self) -> bool {
+        Bug::SkipSequence.is(self.options.bug)
     }
 }
 
 /// SETGRANT. EINVAL for a table that is misaligned, too long or not in user memory.
 pub fn setgrant(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let owner = kernel.table.procs[me].endpoint;
+    set_table(kernel, me, owner)
+}
+
+/// SETGRANT_TEMPORARY. EINVAL also for an owner that is no live process.
+pub fn setgrant_temporary(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: SetGrant = request(kernel, me);
+    let owner = Endpoint::from_raw(request.owner);
+    kernel.table.lookup(owner).ok_or(Errno::EINVAL)?;
+    set_table(kernel, me, owner)
+}
+
+fn set_table(kernel: &mut Kernel, me: usize, owner: Endpoint) -> Result<()> {
     let request: SetGrant = request(kernel, me);
     let bytes = request.entries.checked_mul(size_of::<Entry>() as u64).ok_or(Errno::EINVAL)?;
     let end = request.address.checked_add(bytes).ok_or(Errno::EINVAL)?;
     if request.entries > MAX_ENTRIES as u64 || end > USER_END || !request.address.is_multiple_of(64) {
         return Err(Errno::EINVAL);
     }
-    kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries };
+    kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries, owner };
     Ok(())
 }
 
@@ -94,28 +121,85 @@ pub fn verified(
     verify(kernel, granter, GrantId(grant), access)
 }
 
-/// Stores the mark of a fault in the entry of the final grant.
-pub fn mark(kernel: &mut Kernel, grant: &Verified, fault: &SoftFault, granted: End) {
-    let marking = match kernel.table.lookup(grant.granter) {
-        None => Marking::Stale,
-        Some(granter) => {
-            let root = kernel.table.procs[granter].root;
-            let machine = &kernel.machine;
-            match kernel.options.mark {
-                Mark::Flag => machine.mark_plainly(root, grant.entry, 1, fault.address),
-                Mark::Id => machine.mark_plainly(root, grant.entry, grant.id.0, fault.address),
-                Mark::Atomic => {
-                    let bits = mark_bits(fault, granted);
-                    machine.mark_atomically(root, grant.entry, grant.id, bits, fault.address)
-                }
-            }
-        }
+/// Leaves the mark of a fault in the entry of the final grant, or remembers it until it can be left there. `false` when
+/// neither can be done, and the copy must not fail.
+pub fn mark(kernel: &mut Kernel, grant: &Verified, fault: &SoftFault, granted: End) -> bool {
+    let bits = mark_bits(fault, granted);
+    let Some(granter) = kernel.table.lookup(grant.granter) else {
+        kernel.count(Counter::MarksStale);
+        return true;
     };
-    kernel.count(match marking {
-        Marking::Set => Counter::MarksSet,
-        Marking::Failed => Counter::MarksFailed,
-        Marking::Stale => Counter::MarksStale,
-    });
+    let root = kernel.table.procs[granter].root;
+    let wanted = Remembered {
+        granter: grant.granter,
+        root,
+        entry: grant.entry,
+        id: grant.id,
+        bits,
+        fault: fault.address,
+    };
+    let marking = if Bug::MarkAfterRevoke.is(kernel.options.bug) {
+        Marking::Failed
+    } else {
+        kernel.store_mark(&wanted)
+    };
+    match marking {
+        Marking::Set => kernel.count(Counter::MarksSet),
+        Marking::Stale => kernel.count(Counter::MarksStale),
+        Marking::Failed if kernel.options.mode == Mode::Hardened => {
+            let table = &kernel.table;
+            if !kernel.marks.remember(wanted, |granter| table.lookup(granter).is_some()) {
+                return false;
+            }
+            kernel.table.procs[granter].rivals |= MARKS_WAIT;
+            kernel.count(Counter::MarksPending);
+        }
+        Marking::Failed => {
+            kernel.count(Counter::MarksFailed);
+            let name = kernel.table.procs[granter].name();
+            arch::log(format_args!("kernel: the mark of grant {:#x} of {name} is lost\n", grant.id.0));
+        }
+    }
+    true
+}
+
+impl Kernel {
+    /// Stores a mark as the options say.
+    fn store_mark(&self, mark: &Remembered) -> Marking {
+        let Remembered { root, entry, id, bits, fault, .. } = *mark;
+        match self.options.mark {
+            Mark::Flag => self.machine.mark_plainly(root, entry, 1, fault),
+            Mark::Id => self.machine.mark_plainly(root, entry, id.0, fault),
+            Mark::Atomic => self.machine.mark_atomically(root, entry, id, bits, fault),
+        }
+    }
+
+    /// Stores the remembered marks of the process in `slot`, which is about to return to ring 3, as far as their pages are there.
+    /// Whether it has a rival besides. `entered`: it had entered the kernel itself, and was not woken.
+    #[inline(never)]
+    pub fn deliver_marks(&mut self, slot: usize, entered: bool) -> bool {
+        if Bug::MarkAfterRevoke.is(self.options.bug) && !entered {
+            return true;
+        }
+        let process = &self.table.procs[slot];
+        let (granter, root) = (process.endpoint, process.root);
+        let mut marks = core::mem::replace(&mut self.marks, Marks::EMPTY);
+        let left = marks.deliver(granter, |mark| {
+            // Another program has other grants.
+            let marking = if mark.root == root { self.store_mark(mark) } else { Marking::Stale };
+            match marking {
+                Marking::Set => self.count(Counter::MarksDelivered),
+                Marking::Stale => self.count(Counter::MarksStale),
+                Marking::Failed => return false,
+            }
+            true
+        });
+        self.marks = marks;
+        if left == 0 {
+            self.table.procs[slot].rivals &= !MARKS_WAIT;
+        }
+        self.table.ready.levels & self.table.procs[slot].rivals & !MARKS_WAIT != 0
+    }
 }
 
 /// What a copy's progress means to its caller: done, EFAULT with a mark, or suspended.
@@ -133,9 +217,11 @@ fn conclude(
         Some(Stopped::Outside) => return Err(Errno::EFAULT),
         Some(Stopped::Soft(fault)) => fault,
     };
-    if no_suspend {
-        mark(kernel, grant, &fault, granted);
-        return Err(Errno::EFAULT);
+    if no_suspend && !Bug::TrySuspends.is(kernel.options.bug) {
+        let unseen = fault.end != granted && Bug::NoMarkForGrantee.is(kernel.options.bug);
+        if unseen || mark(kernel, grant, &fault, granted) {
+            return Err(Errno::EFAULT);
+        }
     }
     let owner =
         if fault.end == granted { kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)? } else { me };
@@ -162,6 +248,8 @@ fn through(kernel: &mut Kernel, me: usize, direction: Direction, request: &SafeC
         return (Err(Errno::EDOM), 0);
     }
     let Some(target) = kernel.table.lookup(grant.target) else { return (Err(Errno::ESRCH), 0) };
+    let grant =
+        if Bug::MarkWrongGrant.is(kernel.options.bug) { as_named(kernel, request, grant) } else { grant };
     let sites = sites(kernel, me, &grant, granted);
     let theirs = user(kernel, target, grant.address);
     let mine = user(kernel, me, request.address);
@@ -173,6 +261,14 @@ fn through(kernel: &mut Kernel, me: usize, direction: Direction, request: &SafeC
     }
     let result = conclude(kernel, me, &grant, granted, request.bytes, grant.no_suspend, &progress);
     (result, progress.bytes)
+}
+
+/// The seeded bug: the grant as its user named it, and not the one at the end of the chain.
+fn as_named(kernel: &Kernel, request: &SafeCopy, grant: Verified) -> Verified {
+    let (granter, id) = (Endpoint::from_raw(request.granter), GrantId(request.grant));
+    let table = Granters::table(kernel, granter).unwrap_or(GrantTable::NONE);
+    let entry = table.address + id.index() as u64 * size_of::<Entry>() as u64;
+    Verified { granter, id, entry, ..grant }
 }
 
 fn sites(kernel: &mut Kernel, me: usize, grant: &Verified, granted: End) -> Sites {
@@ -240,8 +336,7 @@ fn elements(kernel: &mut Kernel, me: usize) -> Result<()> {
     Ok(())
 }
 
-/// SAFEMEMSET. The seed's policies suspend even when the grant says TRY, as the original does; hardened ones
-/// honour it.
+/// SAFEMEMSET. The seed's system suspends even when the grant says TRY.
 pub fn safememset(kernel: &mut Kernel, me: usize) -> Result<()> {
     let mut request: SafeMemset = request(kernel, me);
     let grant = verified(kernel, me, request.granter, request.grant, WRITE, request.offset, request.bytes)?;
@@ -252,7 +347,7 @@ pub fn safememset(kernel: &mut Kernel, me: usize) -> Result<()> {
     let sites = sites(kernel, me, &grant, End::To);
     let to = user(kernel, target, grant.address);
     let progress = copy(kernel, Place::Fill(request.byte as u8), to, request.bytes, Some(&sites));
-    let no_suspend = grant.no_suspend && kernel.options.retry == Retry::Hardened;
+    let no_suspend = grant.no_suspend && kernel.options.mode == Mode::Hardened;
     let result = conclude(kernel, me, &grant, End::To, request.bytes, no_suspend, &progress);
     if result != Err(Errno::VMSUSPEND) {
         request.bytes = progress.bytes;

@@ -53,6 +53,8 @@ fn dispatch(kernel: &mut Kernel, me: usize, number: u16) -> Result<()> {
         kcall::VSAFECOPY => grant::vsafecopy(kernel, me),
         kcall::SAFEMEMSET => grant::safememset(kernel, me),
         kcall::SETGRANT => grant::setgrant(kernel, me),
+        kcall::SETGRANT_TEMPORARY => grant::setgrant_temporary(kernel, me),
+        kcall::WAITS => process::waits(kernel, me),
         kcall::VIRCOPY => copy::vircopy(kernel, me),
         kcall::VUMAP => vumap::vumap(kernel, me),
         kcall::VMCTL => vmctl::vmctl(kernel, me),

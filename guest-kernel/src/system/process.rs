@@ -1,7 +1,9 @@
 //! PROC_CREATE, PROC_START, PROC_FORK, PROC_EXIT, PROC_INFO.
 
 use refault_abi::counters::Counter;
-use refault_abi::kcall::{ProcCreate, ProcFork, ProcInfo, ProcSet, ProcStart, Target, privilege, rts};
+use refault_abi::kcall::{
+    ProcCreate, ProcFork, ProcInfo, ProcSet, ProcStart, Target, WAITS_MAX, Wait, WaitTable, privilege, rts,
+};
 use refault_abi::layout::USER_END;
 use refault_abi::{Endpoint, Errno, Result};
 use refault_kernel::frame::Frame;
@@ -85,6 +87,29 @@ pub fn exit(kernel: &mut Kernel, me: usize) -> Result<()> {
         }
     }
     kernel.table.exit(slot);
+    // Calls that wait for its memory would wait for ever: each starts again, and finds that it is gone.
+    while let Some(waiting) = kernel.table.vm_orphan(endpoint) {
+        super::call(kernel, waiting);
+        kernel.table.call_over(waiting);
+        kernel.table.unblock(waiting, 0);
+    }
+    Ok(())
+}
+
+/// WAITS. EINVAL for a table that is misaligned, too long or not in user memory.
+pub fn waits(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let request: WaitTable = request(kernel, me);
+    // The number of entries is small, so the product cannot wrap.
+    let good = request.entries <= WAITS_MAX as u64
+        && request.address.is_multiple_of(64)
+        && request
+            .address
+            .checked_add(request.entries * size_of::<Wait>() as u64)
+            .is_some_and(|end| end <= USER_END);
+    if !good {
+        return Err(Errno::EINVAL);
+    }
+    kernel.table.procs[me].waits = request;
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! VUMAP: the physical addresses behind a buffer, for device transfers.
 //!
 //! The one thing to hold in mind: an answer is only good while nobody unmaps the memory, which is between the
-//! driver and whoever granted it. TRY is honoured like in a copy.
+//! driver and whoever granted it. TRY is honoured like in a copy, except in the seed's system.
 
 use refault_abi::grant::{READ, WRITE};
 use refault_abi::kcall::{PhysRange, VuMap};
 use refault_abi::layout::{PAGE, USER_END};
+use refault_abi::options::Mode;
 use refault_abi::{Endpoint, Errno, Result};
 use refault_kernel::transfer::{End, SoftFault};
 use refault_kernel::walk::{Missing, translate};
@@ -47,10 +48,13 @@ pub fn vumap(kernel: &mut Kernel, me: usize) -> Result<()> {
             Err(Missing::Absent) => {
                 let write = if access & WRITE != 0 { End::To } else { End::From };
                 let fault = SoftFault { end: write, address: at, second_stage: false };
+                let faithful = kernel.options.mode == Mode::Faithful;
                 return Err(match granted {
-                    Some(granted) if granted.no_suspend => {
-                        grant::mark(kernel, &granted, &fault, write);
-                        Errno::EFAULT
+                    // The seed's way: TRY is not looked at, and what is only to be read is not brought in.
+                    Some(_) if faithful && access & WRITE == 0 => Errno::EFAULT,
+                    Some(granted) if granted.no_suspend && !faithful => {
+                        let marked = grant::mark(kernel, &granted, &fault, write);
+                        if marked { Errno::EFAULT } else { suspend(kernel, me, slot, &fault, end - at) }
                     }
                     _ => suspend(kernel, me, slot, &fault, end - at),
                 });

@@ -72,6 +72,24 @@ fn the_dead_leave_the_queue() {
     }
 }
 
+#[test]
+fn whoever_waits_for_the_memory_of_the_dead_is_let_go() {
+    let mut table = table();
+    let target = table.procs[13].endpoint;
+    table.suspend(12, VmRequest { target, ..request(1) }).unwrap();
+    table.suspend(14, request(2)).unwrap();
+    assert_eq!(table.vm_request().map(|(slot, _)| slot), Ok(12), "fetched");
+    table.exit(13);
+    assert_eq!(table.vm_orphan(target), Some(12));
+    assert_eq!((table.vm_orphan(target), table.procs[12].flags), (None, 0));
+    assert_eq!(table.vm_answer(table.procs[12].endpoint), Err(Errno::EINVAL), "VM's answer is too late");
+    // And before VM has fetched it.
+    table.suspend(12, VmRequest { target, ..request(3) }).unwrap();
+    assert_eq!(table.vm_orphan(target), Some(12));
+    assert_eq!(table.vm_request().map(|(slot, _)| slot), Ok(14));
+    assert_eq!(table.vm_request().map(|_| ()), Err(Errno::ENOENT));
+}
+
 /// Suspends with `bytes` still needed and has VM answer.
 fn round(table: &mut Table, bytes: u64) -> Result<()> {
     table.suspend(12, VmRequest { bytes, ..request(1) })?;
@@ -90,6 +108,16 @@ fn a_page_that_never_stays_ends_the_call() {
     // The next call has all of it again.
     table.call_over(12);
     assert_eq!(round(&mut table, 100), Ok(()));
+}
+
+#[test]
+fn the_seed_s_system_waits_for_ever() {
+    let mut table = table();
+    table.suspensions = None;
+    for _ in 0..100_000 {
+        assert_eq!(round(&mut table, 100), Ok(()));
+    }
+    assert_eq!(table.procs[12].patience.suspensions(), u16::MAX);
 }
 
 #[test]

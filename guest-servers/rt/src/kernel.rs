@@ -108,6 +108,11 @@ pub fn setgrant(address: u64, entries: u64) -> Result<()> {
     simple(kcall::SETGRANT, &kcall::SetGrant { address, entries, ..Default::default() }).map(drop)
 }
 
+/// WAITS: where the caller says what its requests wait for; see [`crate::waits`].
+pub(crate) fn waits(address: u64, entries: u64) -> Result<()> {
+    simple(kcall::WAITS, &kcall::WaitTable { address, entries }).map(drop)
+}
+
 /// VIRCOPY between two processes, by addresses. `no_suspend` answers EFAULT instead of waiting for VM.
 ///
 /// # Safety

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`ipc`], [`asyncsend`], [`server`] | messages |
 //! | [`kernel`] | kernel calls, typed |
+//! | [`waits`] | what this server's requests wait for, for the watchdog |
 //! | [`grants`] | memory grants as values that revoke themselves |
 //! | [`touch`] | one's own pages after a failed copy |
 //! | [`info`] | information page, options, counters |
@@ -42,6 +43,7 @@ mod single;
 pub mod start;
 pub mod touch;
 pub mod user;
+pub mod waits;
 
 pub use refault_abi as abi;
 pub use refault_abi::{Endpoint, Errno, GrantId, Message, Result};

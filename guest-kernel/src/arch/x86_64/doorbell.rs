@@ -9,6 +9,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use refault_abi::counters::{Counter, WORDS};
+use refault_abi::doorbell::event as event_code;
 use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, feature, reg};
 use refault_abi::layout::DIRECT_MAP;
 
@@ -185,6 +186,15 @@ pub fn site(cpu: &Cpu, site: &Site) {
 /// Tells the monitor that a point was reached.
 pub fn event(code: u32, value: u32) {
     write64(reg::EVENT, u64::from(code) | u64::from(value) << 32);
+}
+
+/// Hands `text`, as much of it as fits a page, to the monitor: who waits for whom.
+pub fn wedged(text: &[u8]) {
+    let place = REPORT.0.get().cast::<u8>();
+    let text = text.get(..4096).unwrap_or(text);
+    // SAFETY: the page is the kernel's, as long as the text at least, and only the monitor looks at it.
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), place, text.len()) };
+    event(event_code::WEDGED, text.len() as u32);
 }
 
 /// The kernel's address of the page for report texts, and the way to hand in `bytes` of it.

@@ -10,8 +10,10 @@ use refault_abi::counters::Counter;
 use refault_abi::doorbell::Site;
 use refault_abi::grant::{Entry, GrantId, State};
 use refault_abi::ipc::AsyncEntry;
+use refault_abi::kcall::Wait;
 use refault_abi::layout::{DIRECT_MAP, PAGE, USER_END};
 use refault_kernel::grant::marked;
+use refault_kernel::graph::Declarations;
 use refault_kernel::ipc;
 use refault_kernel::transfer::{Memory, Moved};
 use refault_kernel::walk::{Tables, translate};
@@ -122,6 +124,34 @@ impl ipc::Machine for Machine {
     fn count_message(&mut self) {
         doorbell::count(Counter::Messages, 1);
     }
+
+    fn count_notification(&mut self) {
+        doorbell::count(Counter::Notifications, 1);
+    }
+}
+
+impl Declarations for Machine {
+    fn wait(&mut self, root: u64, address: u64) -> Option<Wait> {
+        // An entry is 64-byte aligned, so it lies in one page.
+        let direct = self.user_word(root, address, false)?;
+        // SAFETY: RAM, mapped, aligned; its owner may change it, hence volatile; any bits are a `Wait`.
+        Some(unsafe { ptr::with_exposed_provenance::<Wait>(direct as usize).read_volatile() })
+    }
+
+    fn asynchronous(&mut self, root: u64, address: u64) -> Option<AsyncEntry> {
+        ipc::Machine::read_async(self, root, address)
+    }
+}
+
+/// What came of reading a grant's entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading {
+    /// The entry.
+    Entry(Entry),
+    /// Its page is not there.
+    Absent,
+    /// It changed while it was read.
+    Changed,
 }
 
 /// How an attempt to mark a grant ended.
@@ -150,16 +180,19 @@ impl Machine {
         self.direct(translate(self, root, address, write).ok()?)
     }
 
-    /// Reads a grant entry. `None` when its page is absent or the entry changed while it was read.
-    pub fn read_grant(&self, root: u64, address: u64) -> Option<Entry> {
+    /// Reads a grant's entry, and with `again` its state once more, so that flags and sequence are those of the body.
+    #[inline(always)]
+    pub fn read_grant(&self, root: u64, address: u64, again: bool) -> Reading {
         // An entry is 64-byte aligned, so it lies in one page.
-        let direct = self.user_word(root, address, false)?;
+        let Some(direct) = self.user_word(root, address, false) else { return Reading::Absent };
         let place = ptr::with_exposed_provenance::<Entry>(direct as usize);
         // SAFETY: RAM, mapped, aligned to 64 bytes because the table is and pages are; any bits are an entry.
         let entry = unsafe { place.read_volatile() };
         // SAFETY: as above.
-        let again = unsafe { (&raw const (*place).state).read_volatile() };
-        (again == entry.state).then_some(entry)
+        if again && unsafe { (&raw const (*place).state).read_volatile() } != entry.state {
+            return Reading::Changed;
+        }
+        Reading::Entry(entry)
     }
 
     /// Stores the seed's mark: a plain write of `value`, and the address that faulted.

@@ -20,8 +20,8 @@ mod serial;
 mod start;
 mod trap;
 
-pub use doorbell::{counter, event, page_away, report_page};
-pub use machine::{Machine, Marking};
+pub use doorbell::{counter, event, page_away, report_page, wedged};
+pub use machine::{Machine, Marking, Reading};
 pub use pages::{adopt_root, flush_range};
 pub use registers::time_stamp;
 pub use serial::{interrupts as serial_interrupts, log, read as serial_read, write as serial_write};

@@ -11,9 +11,10 @@ use refault_abi::doorbell::event;
 use refault_abi::info::{CMDLINE_MAX, Info, MAGIC};
 use refault_abi::kcall::{PhysRange, ProcCreate, privilege};
 use refault_abi::layout::{DIRECT_MAP, KERNEL_END, PAGE, STACK_TOP, pte};
-use refault_abi::options::CopyLock;
+use refault_abi::options::{CopyLock, Mode};
 use refault_kernel::frame::Frame;
 use refault_kernel::options::{KernelOptions, Trap as TrapOption};
+use refault_kernel::watchdog::Watchdog;
 use refault_kernel::{elf, image, pvh};
 use zerocopy::FromZeros;
 
@@ -21,7 +22,7 @@ use super::apic::{Interrupts, Timer};
 use super::cpu::{Cpu, USER_CODE, USER_DATA};
 use super::pages::{self, EarlyPhysical, SharedPages, physical_of};
 use super::probe::{Trap, works};
-use super::registers::{msr, read_msr};
+use super::registers::{msr, read_msr, time_stamp};
 use super::{doorbell, serial, trap};
 
 /// Scheduling level of VM: it serves everybody.
@@ -122,6 +123,13 @@ extern "C" fn kernel_start(start_info: u32) -> ! {
     let Some(interrupts) = Interrupts::start(no_execute) else { panic!("boot: no room to map the APICs") };
     kernel.machine.interrupts = interrupts;
     kernel.machine.timer = Timer::start(&kernel.machine.interrupts, options.lapic_hz);
+    if options.mode == Mode::Faithful {
+        kernel.table.suspensions = None;
+    }
+    if options.watchdog != 0 {
+        kernel.watchdog = Watchdog::new(options.watchdog, kernel.machine.timer.khz, time_stamp());
+        kernel.machine.timer.arm(&kernel.machine.interrupts, kernel.watchdog.next);
+    }
     let doorbell = options.doorbell.filter(|address| doorbell::start(*address, no_execute));
 
     let inside = |range: &&PhysRange| {

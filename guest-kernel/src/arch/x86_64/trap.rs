@@ -12,8 +12,11 @@ use refault_abi::endpoint::NR_PROCS;
 use refault_abi::ipc::Call;
 use refault_abi::{Endpoint, Errno};
 use refault_kernel::frame::Frame;
+use refault_kernel::graph::Graph;
+use refault_kernel::marks::Marks;
 use refault_kernel::options::KernelOptions;
 use refault_kernel::table::Table;
+use refault_kernel::watchdog::Watchdog;
 
 use super::apic::{FIRST_LINE, Interrupts, TIMER, Timer};
 use super::cpu::Cpu;
@@ -44,6 +47,9 @@ pub(super) static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
     copies: 0,
     later: 0,
     lines: [Endpoint::NONE; LINES],
+    marks: Marks::EMPTY,
+    graph: Graph::EMPTY,
+    watchdog: Watchdog::OFF,
     buffer: [0; 4096],
 }));
 
@@ -123,7 +129,9 @@ fn leave(kernel: &mut Kernel, cpu: &Cpu, from: Option<usize>, turn_over: bool) -
         cpu.load_root(root);
         doorbell::count(Counter::Switches, 1);
     }
-    if kernel.table.has_rival(next) {
+    if kernel.table.has_rival(next)
+        && (!kernel.table.marks_wait(next) || kernel.deliver_marks(next, from == Some(next)))
+    {
         kernel.machine.timer.arm_turn(&kernel.machine.interrupts);
     }
     frame
@@ -203,9 +211,14 @@ extern "C" fn kernel_interrupt(cpu: &'static Cpu, user: u64, vector: u64) -> *mu
     if vector == TIMER {
         kernel.count(Counter::Ticks);
         turn_over = kernel.machine.timer.fired();
-        kernel.table.expire_alarms(time_stamp());
-        if kernel.table.next_alarm != u64::MAX {
-            kernel.machine.timer.arm(&kernel.machine.interrupts, kernel.table.next_alarm);
+        let now = time_stamp();
+        kernel.table.expire_alarms(now);
+        if kernel.watchdog.due(now) {
+            kernel.watch(now, from.is_some());
+        }
+        let next = kernel.table.next_alarm.min(kernel.watchdog.next);
+        if next != u64::MAX {
+            kernel.machine.timer.arm(&kernel.machine.interrupts, next);
         }
     } else if let Some(line) = vector.checked_sub(FIRST_LINE) {
         kernel.interrupt(line as usize);
