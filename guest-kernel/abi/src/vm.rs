@@ -28,6 +28,9 @@ pub const CLEARCACHE: u16 = 0xC1D;
 pub const VFS_REPLY: u16 = 0xC1E;
 /// [`HandleMem`], from VFS or PM, with a transaction id: make a range present. Reply (asynchronous, same transaction id): `Status`.
 pub const PROCCTL: u16 = 0xC2D;
+/// [`HandleMem`], from VFS by SENDREC: the same as far as VM can do it alone. Answered at once: EAGAIN when a page would have to
+/// come from a file system, which may need VFS; then [`PROCCTL`] is the request to make.
+pub const HANDLEMEM_NOW: u16 = 0xC2E;
 /// [`Fork`], from PM: a copy of a process. Reply: `Status` with the child's endpoint; it waits for PM's answer.
 pub const FORK: u16 = 0xC08;
 /// [`Exec`], from PM, asynchronous with a transaction id: replace a process's program. Reply (asynchronous, same transaction id):
