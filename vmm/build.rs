@@ -36,8 +36,31 @@ const SERVERS: [(&str, &str); 8] = [
     ("refault-tty", "tty"),
     ("refault-init", "init"),
 ];
-const PROGRAMS: (&str, &[&str]) =
-    ("refault-apps", &["softread", "cat", "ls", "sum", "cp", "echo", "sys_costs", "sys_retry"]);
+const PROGRAMS: (&str, &[&str]) = (
+    "refault-apps",
+    &[
+        "softread",
+        "cat",
+        "ls",
+        "sum",
+        "cp",
+        "echo",
+        "sh",
+        "mv",
+        "ln",
+        "rm",
+        "mkdir",
+        "rmdir",
+        "touch",
+        "sync",
+        "kill",
+        "ps",
+        "grants",
+        "faults",
+        "sys_costs",
+        "sys_retry",
+    ],
+);
 
 /// The kernel's package.
 const KERNEL: &str = "refault-kernel";

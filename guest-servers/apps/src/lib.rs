@@ -9,10 +9,15 @@ extern crate alloc;
 
 pub mod check;
 #[cfg(feature = "guest")]
+pub mod each;
+#[cfg(feature = "guest")]
 pub mod files;
 #[cfg(feature = "guest")]
 pub mod mapping;
+pub mod paths;
+pub mod procs;
 pub mod reason;
+pub mod shell;
 pub mod softread;
 pub mod status;
 pub mod sum;

@@ -2,13 +2,9 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
-use alloc::format;
-use alloc::string::{String, ToString};
-
 use refault_abi::vfs::{O_CREAT, O_TRUNC, O_WRONLY};
 use refault_apps::files::{Failed, complain, for_each_piece, write_all};
+use refault_apps::paths::target;
 use refault_apps::{DONE, FAILED, USAGE};
 use refault_rt::start::Args;
 use refault_rt::user;
@@ -21,7 +17,8 @@ fn main(args: Args) -> i32 {
         refault_rt::eprintln!("usage: cp SOURCE DESTINATION");
         return USAGE;
     };
-    let destination = target(source, destination);
+    let directory = user::stat(destination).is_ok_and(|stat| stat.mode & 0o170000 == 0o040000);
+    let destination = target(source, destination, directory);
     match copy(source, &destination) {
         Ok(()) => DONE,
         Err(Failed::Reading(error)) => {
@@ -32,17 +29,6 @@ fn main(args: Args) -> i32 {
             complain("cp", &destination, error);
             FAILED
         }
-    }
-}
-
-/// Where the copy goes.
-fn target(source: &str, destination: &str) -> String {
-    match user::stat(destination) {
-        Ok(stat) if stat.mode & 0o170000 == 0o040000 => {
-            let name = source.trim_end_matches('/').rsplit('/').next().unwrap_or(source);
-            format!("{}/{name}", destination.trim_end_matches('/'))
-        }
-        _ => destination.to_string(),
     }
 }
 
