@@ -123,10 +123,21 @@ impl Agreed {
     }
 }
 
+/// Times that a device is asked whether its reset is over.
+const RESET_TURNS: usize = 10_000;
+
+/// Stops the device: when this answers true, it does not touch memory any more. False when it does not stop.
+pub fn reset(registers: &mut impl Registers) -> bool {
+    registers.write(reg::STATUS, 0);
+    (0..RESET_TURNS).any(|_| registers.read(reg::STATUS) == 0)
+}
+
 /// Resets the device, agrees on features and reads the geometry; the queue comes next. `None` when the device
 /// does not accept, or has no queue.
 pub fn negotiate(registers: &mut impl Registers, largest_queue: u16) -> Option<Agreed> {
-    registers.write(reg::STATUS, 0);
+    if !reset(registers) {
+        return None;
+    }
     registers.write(reg::STATUS, ACKNOWLEDGE);
     registers.write(reg::STATUS, ACKNOWLEDGE | DRIVER);
     let mut offered = 0;

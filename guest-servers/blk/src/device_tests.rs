@@ -9,6 +9,8 @@ struct Fake {
     written: BTreeMap<u64, u32>,
     driver_features: u64,
     refuses: bool,
+    /// Times that a reset is not over yet.
+    busy: Cell<u32>,
     queue: u32,
     generation: Cell<u32>,
     restless: u32,
@@ -21,6 +23,7 @@ impl Fake {
             written: BTreeMap::new(),
             driver_features: 0,
             refuses: false,
+            busy: Cell::new(0),
             queue: 256,
             generation: Cell::new(0),
             restless: 1,
@@ -38,6 +41,10 @@ impl Registers for Fake {
             reg::MAGIC => MAGIC,
             reg::VERSION | reg::DEVICE_ID => 2,
             reg::DEVICE_FEATURES => (self.features >> (32 * self.value(reg::DEVICE_FEATURES_SELECT))) as u32,
+            reg::STATUS if self.value(offset) == 0 && self.busy.get() > 0 => {
+                self.busy.set(self.busy.get() - 1);
+                DRIVER_OK
+            }
             reg::STATUS if self.refuses => self.value(offset) & !FEATURES_OK,
             reg::STATUS => self.value(offset),
             reg::QUEUE_SIZE_MAX => self.queue,
@@ -103,4 +110,16 @@ fn unusable_devices_are_given_up() {
     let mut restless = Fake::new(u64::MAX);
     restless.restless = u32::MAX - 1;
     assert!(negotiate(&mut restless, 128).is_some());
+}
+
+#[test]
+fn a_reset_is_waited_for() {
+    let mut fake = Fake::new(u64::MAX);
+    fake.written.insert(reg::STATUS, 15);
+    fake.busy.set(5);
+    assert!(reset(&mut fake));
+    assert_eq!((fake.busy.get(), fake.value(reg::STATUS)), (0, 0));
+    fake.busy.set(u32::MAX);
+    assert!(!reset(&mut fake), "one that never stops is not waited for for ever");
+    assert_eq!(negotiate(&mut fake, 128), None);
 }

@@ -38,7 +38,12 @@ struct InFlight {
     work: Work,
     /// Its first descriptor.
     head: u16,
+    /// Ticks that it has seen go by, see [`Driver::tick`].
+    ticks: u32,
 }
+
+/// Ticks after which a device that has not answered is given up.
+const TICKS_MAX: u32 = 2;
 
 /// The device with everything in flight.
 pub struct Driver {
@@ -174,7 +179,7 @@ impl Driver {
             return Ok(());
         };
         if let Some(place) = self.flights.get_mut(slot) {
-            *place = Some(InFlight { request: *request, work, head });
+            *place = Some(InFlight { request: *request, work, head, ticks: 0 });
         }
         self.ring.want_interrupt(false);
         if self.ring.publish() {
@@ -203,6 +208,31 @@ impl Driver {
             if self.broken || self.flights.iter().all(Option::is_none) {
                 return;
             }
+        }
+    }
+
+    /// Whether the device has something to do.
+    pub fn is_busy(&self) -> bool {
+        self.flights.iter().any(Option::is_some)
+    }
+
+    /// Whether a HARDWARE notification with these lines is about this device. The lines are counted modulo 64.
+    pub fn is_interrupted(&self, lines: u64) -> bool {
+        lines & 1_u64.wrapping_shl(self.hardware.line) != 0
+    }
+
+    /// Time has gone by. A device that does not answer is stopped, so that whoever waits for it does not for ever.
+    pub fn tick(&mut self, done: &mut Vec<(Received, Message)>) {
+        // What it has answered already is an answer, interrupt or not.
+        self.collect(done);
+        let mut oldest = 0;
+        for flight in self.flights.iter_mut().flatten() {
+            flight.ticks = flight.ticks.saturating_add(1);
+            oldest = oldest.max(flight.ticks);
+        }
+        if oldest >= TICKS_MAX {
+            diag!("blk: the device of line {} does not answer: given up", self.hardware.line);
+            self.give_up(done);
         }
     }
 
@@ -282,6 +312,8 @@ impl Driver {
     /// Answers everything with EIO from now on.
     fn give_up(&mut self, done: &mut Vec<(Received, Message)>) {
         self.broken = true;
+        // Before anybody uses the memory of these requests for something else.
+        self.hardware.stop();
         let flights = self.flights.iter_mut().filter_map(Option::take).map(|flight| flight.request);
         let all: Vec<Received> = flights.chain(self.waiting.drain(..).map(|(request, _)| request)).collect();
         for request in all {

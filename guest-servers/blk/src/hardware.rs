@@ -1,15 +1,19 @@
-//! Finding the device, its registers, and the memory it shares with this driver.
+//! Finding the devices, their registers, and the memory each shares with this driver.
+//!
+//! The one thing to hold in mind: a driver that crashed may have left a device at work in the memory of processes. So
+//! every device is stopped before anything else is done, and only then may VM use that memory again.
 
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
-use refault_abi::kcall::PhysRange;
+use refault_abi::kcall::{PhysRange, Target};
 use refault_abi::layout::PAGE;
-use refault_abi::{grant, options, vm};
+use refault_abi::{Endpoint, Message, grant, options, vm};
 use refault_blk::device::{self, Agreed, Identity, Registers, reg};
 use refault_blk::ring::{self, RawDescriptor};
 use refault_rt::kernel::{self, IrqOperation};
-use refault_rt::{diag, info, pages};
+use refault_rt::{diag, info, ipc, pages};
 
 /// Requests in flight.
 pub const REQUESTS: usize = 8;
@@ -75,6 +79,8 @@ pub struct Hardware {
     pub agreed: Agreed,
     /// The shared memory.
     pub shared: &'static Shared,
+    /// Its interrupt line.
+    pub line: u32,
     /// GPA of each page of the shared memory.
     pages: [u64; SHARED_PAGES],
 }
@@ -102,25 +108,40 @@ impl Hardware {
     }
 }
 
-/// The first block device on the command line, started.
-pub fn find() -> Option<Hardware> {
+/// The block devices on the command line, in its order, which is that of the disks' numbers. One that cannot be used is
+/// `None`, and keeps its number.
+pub fn find() -> Vec<Option<Hardware>> {
     let cmdline = info::info().cmdline();
-    for index in 0..MOST_DEVICES {
-        let device = options::virtio_mmio(cmdline, index)?;
+    let mut found = Vec::new();
+    for device in (0..MOST_DEVICES).map_while(|index| options::virtio_mmio(cmdline, index)) {
         let Ok(address) = pages::map_phys(device.base, device.size) else {
             diag!("blk: no device registers at {:#x}", device.base);
             continue;
         };
-        let registers = Mmio(address);
+        let mut registers = Mmio(address);
         match device::identify(&registers) {
-            Identity::Block => return start(registers, device.irq),
+            Identity::Block => {
+                if !device::reset(&mut registers) {
+                    diag!("blk: the device at {:#x} does not stop", device.base);
+                }
+                found.push((registers, device.irq));
+                continue;
+            }
             Identity::Legacy => diag!("blk: the device at {:#x} is of the legacy kind", device.base),
             Identity::Other => {}
         }
-        // SAFETY: `registers` is gone, and nothing else points into the window.
+        // SAFETY: `registers` is used no more, and nothing else points into the window.
         let _ = unsafe { pages::unmap(address & !(PAGE - 1), PAGE) };
     }
-    None
+    retire_predecessor();
+    found.into_iter().map(|(registers, line)| start(registers, line)).collect()
+}
+
+/// Tells VM that no device is at work for a dead predecessor any more: what it might still have written to is free.
+fn retire_predecessor() {
+    let target = Target { endpoint: Endpoint::NONE.raw(), reserved: 0 };
+    // A refusal costs memory, and nothing else.
+    let _ = ipc::sendrec(Endpoint::VM, &Message::new(vm::RETIRE, &target));
 }
 
 /// Negotiates, shares memory, routes the interrupt.
@@ -146,7 +167,7 @@ fn start(mut registers: Mmio, line: u32) -> Option<Hardware> {
         diag!("blk: interrupt line {line}: {error}");
         return None;
     }
-    let mut hardware = Hardware { registers, agreed, shared, pages: gpas };
+    let mut hardware = Hardware { registers, agreed, shared, line, pages: gpas };
     let ring = hardware.physical(core::mem::offset_of!(Shared, ring));
     let (avail, used) = (ring + ring::AVAIL_OFFSET, ring + ring::USED_OFFSET);
     device::start(&mut hardware.registers, agreed.queue_size, ring, avail, used);
@@ -157,6 +178,13 @@ impl Hardware {
     /// Tells the device that the queue has something new.
     pub fn notify(&mut self) {
         self.registers.write(reg::QUEUE_NOTIFY, 0);
+    }
+
+    /// Stops the device for good.
+    pub fn stop(&mut self) {
+        if !device::reset(&mut self.registers) {
+            diag!("blk: the device of line {} does not stop", self.line);
+        }
     }
 
     /// Takes the interrupt back, before the ring is looked at: an answer after this raises a new one. The kernel

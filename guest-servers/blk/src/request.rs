@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn transfer(position: u64, bytes: u64) -> Transfer {
-        Transfer { position, grant: 5, offset: 100, bytes }
+        Transfer { position, grant: 5, offset: 100, bytes, disk: 0 }
     }
 
     #[test]

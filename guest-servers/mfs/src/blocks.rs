@@ -60,6 +60,20 @@ impl<D: Disk> BlockCache<D> {
         }
     }
 
+    /// Drops what there is of bytes `[position, end)` of the disk, which somebody else has written. Nothing of it may be
+    /// dirty.
+    pub fn drop_bytes(&mut self, position: u64, end: u64) {
+        let size = self.block_size as u64;
+        let number =
+            |block: Option<u64>| block.and_then(|block| u32::try_from(block).ok()).unwrap_or(u32::MAX);
+        let first = number(position.checked_div(size));
+        let behind = number(Some(end.div_ceil(size.max(1))));
+        let there: Vec<u32> = self.index.range(first..behind.max(first)).map(|(&block, _)| block).collect();
+        for block in there {
+            self.forget(block);
+        }
+    }
+
     fn contents(&mut self, slot: usize, block: u32) -> Result<&mut [u8], IoError> {
         let start = slot.saturating_mul(self.block_size);
         self.bytes.get_mut(start..start.saturating_add(self.block_size)).ok_or(IoError { block })

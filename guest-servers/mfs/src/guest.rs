@@ -1,22 +1,29 @@
 //! The system below, in the guest: messages to the driver and to VM, kernel calls for copies.
 //!
-//! Every wait here is for the driver or for VM, which never wait for a file system.
+//! Every wait here is for the driver, for VM, or, while the driver is restarted, for RS: none of them ever waits for a file
+//! system.
 
 use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt;
 use core::ptr;
 
 use refault_abi::bdev::{self, Geometry, Transfer};
 use refault_abi::counters::Counter;
 use refault_abi::message::Status;
+use refault_abi::pm::Restarted;
+use refault_abi::rs::{self, Lookup};
 use refault_abi::vm::{self, CachePage, MAP_POPULATE};
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
-use refault_rt::grants::Grant;
+use refault_rt::grants::{self, Grant};
 use refault_rt::kernel::{self, Moved};
-use refault_rt::{info, ipc, pages};
+use refault_rt::server::Answer;
+use refault_rt::{info, ipc, pages, touch};
 
 use crate::mount::Limits;
+use crate::retry;
 use crate::server::Server;
 use crate::system::{Disk, PAGE, PageKey, System};
 
@@ -28,27 +35,56 @@ const GIVE_BACK: usize = 32;
 /// Unit of the counters of blocks: 1 KiB, whatever the volume's block size.
 const BLOCK: u64 = 1024;
 
-/// The block driver.
-#[derive(Clone, Copy, Debug)]
-pub struct Driver(Endpoint);
+/// A disk of the block driver.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    /// Who the driver is now; one word for all handles.
+    endpoint: Rc<Cell<Endpoint>>,
+    disk: u64,
+}
 
 impl Driver {
     /// Reads what one grant can cover. The buffers behind it are borrowed mutably by the caller.
-    fn fetch(self, piece: Piece) -> Result<()> {
+    fn fetch(&self, piece: Piece) -> Result<()> {
         info::count(Counter::FsBlocksRead, piece.bytes.div_ceil(BLOCK));
-        let grant = Grant::direct(self.0, piece.address, piece.bytes).write().make()?;
-        self.transfer(bdev::READ, piece.position, grant, piece.bytes)
+        let grant = |to| Grant::direct(to, piece.address, piece.bytes).write();
+        self.transfer(bdev::READ, piece.position, piece.bytes, grant)
     }
 
-    fn transfer(self, request: u16, position: u64, grant: Grant, bytes: u64) -> Result<()> {
-        let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes, disk: 0 };
-        let reply = ipc::sendrec(self.0, &Message::new(request, &transfer));
-        // The grant is over this server's own memory and without CPF_TRY: it cannot be marked.
-        let _ = grant.revoke();
-        let moved = reply?.get::<Status>().check()?;
+    /// One transfer, with a grant for whoever it is asked of.
+    fn transfer(
+        &self,
+        request: u16,
+        position: u64,
+        bytes: u64,
+        grant: impl Fn(Endpoint) -> grants::Builder,
+    ) -> Result<()> {
+        let moved = self.ask(|to| {
+            let grant = grant(to).make()?;
+            let transfer = Transfer { position, grant: grant.id().0, offset: 0, bytes, disk: self.disk };
+            let reply = ipc::sendrec(to, &Message::new(request, &transfer));
+            // The grant is over this server's own memory and without CPF_TRY: it cannot be marked.
+            let _ = grant.revoke();
+            reply?.get::<Status>().check()
+        })?;
         // A driver that moves less than a sector-aligned request has no excuse this server could make good.
         if moved == bytes { Ok(()) } else { Err(Errno::EIO) }
     }
+
+    /// Asks the driver, and its successors if it dies of it.
+    fn ask<T>(&self, request: impl FnMut(Endpoint) -> Result<T>) -> Result<T> {
+        retry::until_answered(&self.endpoint, request, |dead| {
+            info::count(Counter::FsDriverRetries, 1);
+            successor(dead)
+        })
+    }
+}
+
+/// Asks RS who serves instead of a dead driver. The answer comes when somebody does, or when RS gives up.
+fn successor(dead: Endpoint) -> Result<Endpoint> {
+    let request = Message::new(rs::LOOKUP, &Lookup { slot: dead.slot(), dead: dead.raw() });
+    let endpoint = ipc::sendrec(Endpoint::RS, &request)?.get::<Status>().check()?;
+    i32::try_from(endpoint).map(Endpoint::from_raw).map_err(|_| Errno::EIO)
 }
 
 /// A buffer on its way to becoming part of a larger request: its position, its first address, its bytes.
@@ -70,7 +106,8 @@ impl Piece {
 
 impl Disk for Driver {
     fn geometry(&mut self) -> Result<Geometry> {
-        Ok(ipc::sendrec(self.0, &Message::bare(bdev::GEOMETRY))?.get())
+        let request = Message::new(bdev::GEOMETRY, &bdev::Disk { disk: self.disk });
+        self.ask(|to| Ok(ipc::sendrec(to, &request)?.get()))
     }
 
     fn read(&mut self, position: u64, buffer: &mut [u8]) -> Result<()> {
@@ -95,12 +132,12 @@ impl Disk for Driver {
     fn write(&mut self, position: u64, buffer: &[u8]) -> Result<()> {
         let bytes = buffer.len() as u64;
         info::count(Counter::FsBlocksWritten, bytes.div_ceil(BLOCK));
-        let grant = Grant::of_bytes(self.0, buffer).make()?;
-        self.transfer(bdev::WRITE, position, grant, bytes)
+        self.transfer(bdev::WRITE, position, bytes, |to| Grant::of_bytes(to, buffer))
     }
 
     fn flush(&mut self) -> Result<()> {
-        ipc::sendrec(self.0, &Message::bare(bdev::FLUSH))?.get::<Status>().check().map(drop)
+        let request = Message::new(bdev::FLUSH, &bdev::Disk { disk: self.disk });
+        self.ask(|to| ipc::sendrec(to, &request)?.get::<Status>().check()).map(drop)
     }
 }
 
@@ -132,8 +169,10 @@ impl AsMut<[u8]> for Frame {
 }
 
 /// The guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Guest {
+    /// Who the block driver is now.
+    driver: Rc<Cell<Endpoint>>,
     /// Addresses of pages to be used next, lowest first: neighbours in memory make one request of neighbours on the disk.
     free: BTreeSet<u64>,
     /// Addresses of announced pages that are done with here, to be unmapped.
@@ -141,6 +180,10 @@ pub struct Guest {
 }
 
 impl Guest {
+    fn new() -> Guest {
+        Guest { driver: Rc::new(Cell::new(Endpoint::BLK)), free: BTreeSet::new(), done: Vec::new() }
+    }
+
     /// Unmaps what is done with, neighbours together.
     fn give_back(&mut self) {
         self.done.sort_unstable();
@@ -168,8 +211,9 @@ impl System for Guest {
     type Page = Frame;
     type Disk = Driver;
 
-    fn disk(&mut self, driver: Endpoint) -> Driver {
-        Driver(driver)
+    fn disk(&mut self, driver: Endpoint, disk: u32) -> Driver {
+        self.driver.set(driver);
+        Driver { endpoint: Rc::clone(&self.driver), disk: disk.into() }
     }
 
     fn page(&mut self) -> Result<Frame> {
@@ -192,12 +236,13 @@ impl System for Guest {
         }
     }
 
-    fn announce(&mut self, device: u64, key: PageKey, page: &Frame) -> Result<()> {
-        ask_vm(vm::SETCACHEPAGE, device, key, page.address).map(drop)
+    fn announce(&mut self, device: u64, key: PageKey, page: &Frame, once: bool) -> Result<()> {
+        let flags = if once { vm::CACHE_ONCE } else { 0 };
+        ask_vm(vm::SETCACHEPAGE, device, key, page.address, flags).map(drop)
     }
 
     fn adopt(&mut self, device: u64, key: PageKey) -> Result<Option<Frame>> {
-        match ask_vm(vm::MAPCACHEPAGE, device, key, 0) {
+        match ask_vm(vm::MAPCACHEPAGE, device, key, 0, 0) {
             Ok(address) => Ok(Some(Frame { address })),
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error),
@@ -206,19 +251,19 @@ impl System for Guest {
 
     fn forget(&mut self, device: u64, key: PageKey) {
         // ENOENT is the usual answer, and there is nothing to do about another.
-        let _ = ask_vm(vm::FORGETCACHEPAGE, device, key, 0);
+        let _ = ask_vm(vm::FORGETCACHEPAGE, device, key, 0, 0);
     }
 
     fn clear(&mut self, device: u64) {
         // First, so that VM does not take this server's own mappings for somebody's use of a page.
         self.give_back();
-        let _ = ask_vm(vm::CLEARCACHE, device, PageKey { inode: 0, index: 0 }, 0);
+        let _ = ask_vm(vm::CLEARCACHE, device, PageKey { inode: 0, index: 0 }, 0, 0);
     }
 
     fn copy_to(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: &[u8]) -> Moved {
         let moved = kernel::safecopy_to(granter, grant, offset, bytes);
         if moved.result.is_err() {
-            touch(bytes);
+            touch::pages(bytes);
         }
         moved
     }
@@ -226,7 +271,7 @@ impl System for Guest {
     fn copy_from(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: &mut [u8]) -> Moved {
         let moved = kernel::safecopy_from(granter, grant, offset, bytes);
         if moved.result.is_err() {
-            touch(bytes);
+            touch::pages(bytes);
         }
         moved
     }
@@ -241,31 +286,28 @@ impl System for Guest {
 }
 
 /// One of VM's requests about a page of a file.
-fn ask_vm(request: u16, device: u64, key: PageKey, address: u64) -> Result<u64> {
-    let page = CachePage { device, inode: key.inode.into(), offset: key.offset(), address, flags: 0 };
+fn ask_vm(request: u16, device: u64, key: PageKey, address: u64, flags: u64) -> Result<u64> {
+    let page = CachePage { device, inode: key.inode.into(), offset: key.offset(), address, flags };
     ipc::sendrec(Endpoint::VM, &Message::new(request, &page))?.get::<Status>().check()
-}
-
-/// After a failed copy the absent page may have been this server's own. Touching it here, in ring 3, has VM bring it
-/// back the ordinary way, so that the next attempt does not meet it again.
-fn touch(bytes: &[u8]) {
-    for piece in bytes.chunks(PAGE) {
-        for byte in [piece.first(), piece.last()].into_iter().flatten() {
-            // SAFETY: a reference is valid for reads. Volatile, so that the access is made although nobody uses the value.
-            let _ = unsafe { ptr::read_volatile(byte) };
-        }
-    }
 }
 
 /// Serves for ever, as the command line says.
 pub fn main() -> i32 {
     let Some(options) = info::options() else { return 1 };
-    let mut server = Server::new(Guest::default(), options.fs, Limits::default());
+    let guest = Guest::new();
+    let driver = Rc::clone(&guest.driver);
+    let mut server = Server::new(guest, options.fs, Limits::default());
     refault_rt::server::serve(|request| {
-        // Nobody has anything to notify a file system of.
+        let message = &request.message;
+        // Nobody but RS, whose heartbeats end before they come here, has anything to notify a file system of.
         if request.delivery.is_notify() {
-            return refault_rt::server::Answer::Later;
+            return Answer::Later;
         }
-        refault_rt::server::Answer::Message(server.handle(&request.message))
+        if message.kind() == rs::RESTARTED && message.sender() == Endpoint::RS {
+            let news: Restarted = message.get();
+            retry::restarted(&driver, Endpoint::from_raw(news.old), Endpoint::from_raw(news.new));
+            return Answer::Later;
+        }
+        Answer::Message(server.handle(message))
     })
 }

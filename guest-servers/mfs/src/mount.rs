@@ -39,8 +39,6 @@ pub struct Mounted<S: System> {
     /// By which VFS and VM know it.
     pub device: u64,
     pub(crate) disk: S::Disk,
-    /// Bytes of the device that the file system covers.
-    pub(crate) bytes: u64,
     pages: PageCache<S::Page>,
     references: BTreeMap<u32, u64>,
 }
@@ -76,9 +74,8 @@ impl<S: System> Mounted<S> {
         // do not run backwards and a run repeats to the byte.
         let root = volume.inode(ROOT_INODE).map_err(errno)?;
         volume.set_time(root.modified.max(root.changed));
-        let bytes = u64::from(superblock.zones()).saturating_mul(superblock.block_size().into());
         let pages = PageCache::new(limits.pages);
-        Ok(Mounted { volume, device, disk, bytes, pages, references: BTreeMap::new() })
+        Ok(Mounted { volume, device, disk, pages, references: BTreeMap::new() })
     }
 
     /// The code for an error of the library; what is broken goes to the log.
@@ -295,20 +292,25 @@ impl<S: System> Mounted<S> {
         Ok(())
     }
 
-    /// Writes everything back, of one file or of all, and has the disk make it durable. Everything is tried; the first
-    /// failure is told.
-    pub fn sync(&mut self, system: &mut S, inode: Option<u32>) -> Result<()> {
+    /// Writes everything back. Everything is tried; the first failure is told.
+    pub fn write_all(&mut self, system: &mut S) -> Result<()> {
         let mut result = Ok(());
-        for key in self.pages.dirty(inode) {
+        for key in self.pages.dirty() {
             result = result.and(self.write_back(system, key));
         }
         let metadata = self.volume.flush().map_err(|error| self.told(system, error));
-        result.and(metadata).and(self.disk.flush())
+        result.and(metadata)
+    }
+
+    /// Writes everything back, and has the disk make durable what could be written.
+    pub fn sync(&mut self, system: &mut S) -> Result<()> {
+        let written = self.write_all(system);
+        written.and(self.disk.flush())
     }
 
     /// Writes everything back and forgets every clean page and buffer; answers how many pages that were.
     pub fn flush(&mut self, system: &mut S) -> Result<u64> {
-        let result = self.sync(system, None);
+        let result = self.sync(system);
         let mut dropped = 0u64;
         for key in self.pages.victims() {
             if self.pages.get(key).is_some_and(|cached| !cached.dirty) {
@@ -401,26 +403,95 @@ impl<S: System> Mounted<S> {
         self.volume.reclaim(number).map_err(|error| self.told(system, error))
     }
 
-    /// Before the end: files that lost their last name while they were open are freed, then everything is written.
+    /// Before the end: files that lost their last name while they were open are freed, then everything is written. All of
+    /// it is tried; the first failure is told.
     pub fn unmount(&mut self, system: &mut S) -> Result<()> {
         let open: Vec<u32> = core::mem::take(&mut self.references).into_keys().collect();
+        let mut result = Ok(());
         for number in open {
             if self.volume.access() == Access::ReadWrite
                 && self.volume.inode(number).is_ok_and(|inode| inode.links == 0)
             {
-                self.reclaim(system, number)?;
+                result = result.and(self.reclaim(system, number));
             }
         }
-        self.flush(system).map(drop)
+        result.and(self.flush(system).map(drop))
     }
 
-    /// Announces a page to VM.
+    /// Takes references to an inode that is known by its number, from before a restart. ENOENT when there is none such: it
+    /// was made after the last time everything was written.
+    pub fn refer_again(&mut self, system: &mut S, number: u32, count: u64) -> Result<Inode> {
+        let in_use = self.volume.is_in_use(number).map_err(|error| self.told(system, error))?;
+        if !in_use {
+            return Err(Errno::ENOENT);
+        }
+        let inode = self.volume.inode(number).map_err(|error| self.told(system, error))?;
+        let held = self.references.get(&number).copied().unwrap_or(0);
+        let references = held.checked_add(count).ok_or(Errno::EINVAL)?;
+        if references > 0 {
+            self.references.insert(number, references);
+        }
+        Ok(inode)
+    }
+
+    /// Announces a page to VM. One that is all hole serves one use only: what is nowhere on the disk has no place in a
+    /// cache of it, and is made again at the next use.
     pub fn announce(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<()> {
         let device = self.device;
+        self.page(system, key, size)?;
+        let once = self.runs(key, size).map_err(|error| self.told(system, error))?.is_empty();
         let cached = self.page(system, key, size)?;
-        system.announce(device, key, &cached.page)?;
+        system.announce(device, key, &cached.page, once)?;
         cached.announced = true;
         Ok(())
+    }
+
+    /// Which bytes of the disk every known file page holds.
+    pub(crate) fn written_pages(&mut self, system: &mut S) -> Vec<(PageKey, Option<Layout>)> {
+        let keys = self.pages.known();
+        keys.into_iter().map(|key| (key, self.layout(system, key))).collect()
+    }
+
+    /// Which bytes of the disk a file page holds; nothing if that cannot be found out.
+    fn layout(&mut self, system: &mut S, key: PageKey) -> Option<Layout> {
+        let size = u64::from(self.regular(system, key.inode).ok()?.size);
+        let runs = self.runs(key, size).ok()?;
+        // Of the size counts what it says about this page.
+        let valid = size.saturating_sub(key.offset()).min(PAGE as u64);
+        (valid > 0).then_some(Layout { size, valid, runs })
+    }
+
+    /// Makes the caches follow what was written to the disk beside them. Nothing is dirty, and `before` is what
+    /// [`Mounted::written_pages`] said then.
+    pub(crate) fn follow(&mut self, system: &mut S, written: Written, before: &[(PageKey, Option<Layout>)]) {
+        self.volume.store_mut().drop_bytes(written.position, written.end);
+        for (key, old) in before {
+            let new = self.layout(system, *key);
+            let same = match (&new, old) {
+                (Some(new), Some(old)) => new.valid == old.valid && new.runs == old.runs,
+                _ => false,
+            };
+            if !same || new.as_ref().is_some_and(|new| new.runs.iter().any(|run| run.meets(written))) {
+                self.read_again(system, *key, new.map(|new| new.size));
+            }
+        }
+    }
+
+    /// Reads a page again into the frame it has; without a size, or if it cannot be read, it is gone.
+    fn read_again(&mut self, system: &mut S, key: PageKey, size: Option<u64>) {
+        if let Some(mut cached) = self.pages.remove(key) {
+            let filled =
+                size.ok_or(Errno::ENOENT).and_then(|size| self.fill(system, key, size, cached.page.as_mut()));
+            if filled.is_ok() {
+                self.put(system, key, cached.page, cached.announced);
+                return;
+            }
+            system.release(cached.page, cached.announced);
+        }
+        if self.pages.is_elsewhere(key) {
+            system.forget(self.device, key);
+            self.pages.not_elsewhere(key);
+        }
     }
 }
 
@@ -433,10 +504,36 @@ fn clear_behind(key: PageKey, size: u64, bytes: &mut [u8]) {
 }
 
 /// Neighbouring bytes of a page that are neighbours on the disk too.
-struct Run {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Run {
     position: u64,
     start: usize,
     end: usize,
+}
+
+impl Run {
+    /// Whether any of its bytes were written.
+    fn meets(&self, written: Written) -> bool {
+        let end = self.position.saturating_add(self.end.saturating_sub(self.start) as u64);
+        self.position < written.end && written.position < end
+    }
+}
+
+/// What a file page holds.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// Bytes of the file.
+    size: u64,
+    /// Bytes of the page before its end.
+    valid: u64,
+    runs: Vec<Run>,
+}
+
+/// Bytes `[position, end)` of the disk, written beside the caches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) position: u64,
+    pub(crate) end: u64,
 }
 
 /// The page that holds byte `offset` of a file.

@@ -2,9 +2,9 @@
 
 use alloc::vec;
 
-use refault_abi::fs::{Name, Node, Rename};
+use refault_abi::fs::{Name, Node, NodeRef, Rename};
 use refault_abi::{Endpoint, Errno, GrantId, Result};
-use refault_minixfs::{Attributes, NAME_MAX};
+use refault_minixfs::{Attributes, Inode, NAME_MAX};
 
 use crate::mount::Mounted;
 use crate::system::{PAGE, System};
@@ -151,7 +151,17 @@ pub fn rename<S: System>(
 pub fn referred<S: System>(mount: &mut Mounted<S>, system: &mut S, number: u32) -> Result<Node> {
     let inode = mount.volume.inode(number).map_err(|error| mount.told(system, error))?;
     mount.refer(number);
-    Ok(Node {
+    Ok(node(number, &inode))
+}
+
+/// GETNODE.
+pub fn referred_again<S: System>(mount: &mut Mounted<S>, system: &mut S, request: &NodeRef) -> Result<Node> {
+    let number = inode(request.inode)?;
+    Ok(node(number, &mount.refer_again(system, number, request.count)?))
+}
+
+fn node(number: u32, inode: &Inode) -> Node {
+    Node {
         result: 0,
         inode: number.into(),
         size: inode.size.into(),
@@ -159,7 +169,7 @@ pub fn referred<S: System>(mount: &mut Mounted<S>, system: &mut S, number: u32) 
         links: inode.links.into(),
         uid: inode.uid.into(),
         gid: inode.gid.into(),
-    })
+    }
 }
 
 /// An inode number of a message. What it says is checked by the volume; here only that it is one.

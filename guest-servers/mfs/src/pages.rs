@@ -98,10 +98,9 @@ impl<P> PageCache<P> {
         clean.min_by_key(|(_, cached)| cached.used).map(|(&key, _)| key)
     }
 
-    /// The dirty pages of a file, or of all files, in their order.
-    pub fn dirty(&self, inode: Option<u32>) -> Vec<PageKey> {
-        let wanted = |key: &PageKey| inode.is_none_or(|inode| inode == key.inode);
-        self.pages.iter().filter(|(key, cached)| cached.dirty && wanted(key)).map(|(&key, _)| key).collect()
+    /// The dirty pages, in the order of files.
+    pub fn dirty(&self) -> Vec<PageKey> {
+        self.pages.iter().filter(|(_, cached)| cached.dirty).map(|(&key, _)| key).collect()
     }
 
     /// The pages of a file from page `first` on: those here, and those VM may have.
@@ -109,6 +108,11 @@ impl<P> PageCache<P> {
         let range = PageKey { inode, index: first }..=PageKey { inode, index: u32::MAX };
         let here = self.pages.range(range.clone()).map(|(&key, _)| key).collect();
         (here, self.elsewhere.range(range).copied().collect())
+    }
+
+    /// Every page that is here or may be with VM.
+    pub fn known(&self) -> Vec<PageKey> {
+        self.pages.keys().chain(&self.elsewhere).copied().collect()
     }
 
     /// How many pages are here.

@@ -7,6 +7,7 @@ use refault_abi::options::FsReply;
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
 use refault_minixfs::ROOT_INODE;
 
+use crate::device;
 use crate::mount::{Limits, Mounted};
 use crate::names;
 use crate::system::System;
@@ -68,20 +69,21 @@ impl<S: System> Server<S> {
             fs::WRITE => self.done(message, |s| s.io(message, transfer::write)),
             fs::GETDENTS => self.done(message, |s| s.io(message, transfer::getdents)),
             fs::RDLINK => self.done(message, |s| s.io(message, transfer::readlink)),
-            fs::BREAD => self.done(message, |s| {
-                s.io(message, |mount, system, mode, from, io, _| {
-                    transfer::read_device(mount, system, mode, from, io)
-                })
+            fs::BREAD => self.done(message, |s| s.on_device(message, device::read)),
+            fs::BWRITE => self.done(message, |s| s.on_device(message, device::write)),
+            fs::BPEEK => self.status(message, |s| {
+                s.on_device(message, |mount, system, _, _, io| device::peek(mount, system, io))
             }),
-            // Writing behind the back of a mounted file system would make its caches lies.
-            fs::BWRITE => self.done(message, |s| s.on_mount(|_, _, _| Err(Errno::EBUSY))),
+            fs::GETNODE => self.node(message, |s| {
+                s.on_mount(|mount, system, _| names::referred_again(mount, system, &message.get()))
+            }),
             fs::PEEK => self.status(message, |s| {
                 s.io(message, |mount, system, _, _, io, number| transfer::peek(mount, system, io, number))
             }),
             fs::FTRUNC => self.unit(message, |s| {
                 s.io(message, |mount, system, _, _, io, number| mount.truncate(system, number, io.position))
             }),
-            fs::SYNC => self.unit(message, |s| s.on_mount(|mount, system, _| mount.sync(system, None))),
+            fs::SYNC => self.unit(message, |s| s.on_mount(|mount, system, _| mount.sync(system))),
             fs::FLUSH => self.status(message, |s| s.on_mount(|mount, system, _| mount.flush(system))),
             fs::UNMOUNT => self.unit(message, Self::unmount),
             _ => answer(message, &Status::unit(Err(Errno::EBADREQUEST))),
@@ -92,7 +94,7 @@ impl<S: System> Server<S> {
         if self.mounted.is_some() {
             return Err(Errno::EBUSY);
         }
-        let disk = self.system.disk(Endpoint::from_raw(request.driver));
+        let disk = self.system.disk(Endpoint::from_raw(request.driver), request.disk);
         let read_only = request.read_only != 0;
         let mut mount = Mounted::new(&mut self.system, disk, request.device, read_only, self.limits)?;
         let root = names::referred(&mut mount, &mut self.system, ROOT_INODE)?;
@@ -132,6 +134,16 @@ impl<S: System> Server<S> {
         let number = names::inode(io.inode)?;
         let from = Granted { granter: message.sender(), grant: GrantId(io.grant) };
         self.on_mount(|mount, system, mode| action(mount, system, mode, from, &io, number))
+    }
+
+    fn on_device<T>(
+        &mut self,
+        message: &Message,
+        action: impl FnOnce(&mut Mounted<S>, &mut S, FsReply, Granted, &Io) -> Result<T>,
+    ) -> Result<T> {
+        let io: Io = message.get();
+        let from = Granted { granter: message.sender(), grant: GrantId(io.grant) };
+        self.on_mount(|mount, system, mode| action(mount, system, mode, from, &io))
     }
 
     fn node(&mut self, message: &Message, action: impl FnOnce(&mut Self) -> Result<Node>) -> Message {

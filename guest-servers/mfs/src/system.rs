@@ -55,8 +55,8 @@ pub trait System {
     /// The device.
     type Disk: Disk;
 
-    /// The device behind a driver.
-    fn disk(&mut self, driver: Endpoint) -> Self::Disk;
+    /// A disk of a driver, by the driver's number.
+    fn disk(&mut self, driver: Endpoint, disk: u32) -> Self::Disk;
 
     /// A page, present and of unknown contents.
     fn page(&mut self) -> Result<Self::Page>;
@@ -64,8 +64,8 @@ pub trait System {
     /// for anything else here.
     fn release(&mut self, page: Self::Page, announced: bool);
 
-    /// Tells VM that this page holds that page of a file.
-    fn announce(&mut self, device: u64, key: PageKey, page: &Self::Page) -> Result<()>;
+    /// Tells VM that this page holds that page of a file; `once` if it is to serve one use only.
+    fn announce(&mut self, device: u64, key: PageKey, page: &Self::Page, once: bool) -> Result<()>;
     /// Maps the page that VM still has for that page of a file, if any. It counts as announced.
     fn adopt(&mut self, device: u64, key: PageKey) -> Result<Option<Self::Page>>;
     /// Tells VM that a page of a file is gone.

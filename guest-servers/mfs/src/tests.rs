@@ -1,6 +1,7 @@
 //! The server against a disk, a VM and users in memory.
 
 mod cache;
+mod device;
 mod faults;
 mod requests;
 mod sequences;

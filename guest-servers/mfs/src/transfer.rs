@@ -1,10 +1,12 @@
 //! Requests that move bytes to or from a user, and what is answered when a copy fails.
 //!
-//! A copy fails because a page of the user is not there. Three ways to answer, chosen on the command line:
+//! A copy fails because a page of the user is not there. Ways to answer, chosen on the command line:
 //! - `whole`: the request fails with the copy's error, whatever had moved;
 //! - `partial`: the count so far if there is one, else the error. The kernel says exactly how far a failed copy got, so
 //!   the count includes those bytes;
-//! - `swallow`: as if the copy had succeeded. Wrong on purpose: it shows that the mark, not the answer, is what counts.
+//! - `swallow`: as if the copy had succeeded. Wrong on purpose: it shows that the mark, not the answer, is what counts;
+//! - `restart`, `efault`: every read is answered with that error and no copy made; the rest is as with `partial`. Wrong on
+//!   purpose: VFS must let neither the one nor, unmarked, the other make it repeat anything.
 //!
 //! The one thing to hold in mind: VFS repeats the whole request when the grant is marked, so whatever an attempt leaves
 //! behind must be what the next one overwrites, or nothing. A failed write gives back the zones it took behind the end
@@ -21,7 +23,7 @@ use refault_rt::kernel::Moved;
 use zerocopy::IntoBytes;
 
 use crate::mount::{Mounted, page_of};
-use crate::system::{Disk, PAGE, System};
+use crate::system::{PAGE, System};
 
 /// Granted memory of a request.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +35,7 @@ pub struct Granted {
 }
 
 /// What has moved so far, and how it ends.
-struct Progress {
+pub(crate) struct Progress {
     mode: FsReply,
     done: u64,
     failure: Option<Errno>,
@@ -42,12 +44,12 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(mode: FsReply) -> Self {
+    pub(crate) fn new(mode: FsReply) -> Self {
         Progress { mode, done: 0, failure: None, by_copy: false }
     }
 
     /// Takes a copy of `asked` bytes into account. False when the transfer ends here.
-    fn copied<S: System>(&mut self, system: &mut S, asked: u64, moved: Moved) -> bool {
+    pub(crate) fn copied<S: System>(&mut self, system: &mut S, asked: u64, moved: Moved) -> bool {
         let Err(error) = moved.result else {
             self.done = self.done.saturating_add(asked);
             return true;
@@ -63,16 +65,16 @@ impl Progress {
         false
     }
 
-    fn fail(&mut self, error: Errno) {
+    pub(crate) fn fail(&mut self, error: Errno) {
         self.failure = Some(error);
     }
 
     /// How many bytes the answer will own up to.
-    fn counted(&self) -> u64 {
+    pub(crate) fn counted(&self) -> u64 {
         if self.by_copy && self.mode == FsReply::Whole { 0 } else { self.done }
     }
 
-    fn result<S: System>(&self, system: &mut S) -> Result<u64> {
+    pub(crate) fn result<S: System>(&self, system: &mut S) -> Result<u64> {
         match self.failure {
             None => Ok(self.done),
             Some(error) if self.counted() == 0 => Err(error),
@@ -81,6 +83,15 @@ impl Progress {
                 Ok(self.counted())
             }
         }
+    }
+}
+
+/// The two modes in which a read is answered without having been made.
+pub(crate) fn refused(mode: FsReply) -> Result<()> {
+    match mode {
+        FsReply::Restart => Err(Errno::ERESTART),
+        FsReply::Efault => Err(Errno::EFAULT),
+        FsReply::Whole | FsReply::Partial | FsReply::Swallow => Ok(()),
     }
 }
 
@@ -93,6 +104,7 @@ pub fn read<S: System>(
     io: &Io,
     number: u32,
 ) -> Result<Done> {
+    refused(mode)?;
     let size = u64::from(mount.regular(system, number)?.size);
     let end = io.position.saturating_add(io.bytes).min(size);
     let mut progress = Progress::new(mode);
@@ -328,39 +340,6 @@ pub fn readlink<S: System>(
     Ok(Done { result: signed(count as u64), position: 0, size: length as u64 })
 }
 
-/// BREAD: bytes of the device itself, as they are on the disk after everything has been written back.
-pub fn read_device<S: System>(
-    mount: &mut Mounted<S>,
-    system: &mut S,
-    mode: FsReply,
-    from: Granted,
-    io: &Io,
-) -> Result<Done> {
-    let size = mount.bytes;
-    let end = io.position.saturating_add(io.bytes).min(size);
-    mount.sync(system, None)?;
-    let mut buffer = vec![0u8; PAGE];
-    let mut progress = Progress::new(mode);
-    let mut position = io.position;
-    while position < end {
-        let (key, within, count) = piece(0, position, end)?;
-        let there = usize::try_from(size.saturating_sub(key.offset())).unwrap_or(PAGE).min(PAGE);
-        let page = buffer.get_mut(..there).ok_or(Errno::EIO)?;
-        if let Err(error) = mount.disk.read(key.offset(), page) {
-            progress.fail(error);
-            break;
-        }
-        let bytes = page.get(within..within.saturating_add(count)).ok_or(Errno::EIO)?;
-        let moved = system.copy_to(from.granter, from.grant, position.saturating_sub(io.position), bytes);
-        if !progress.copied(system, count as u64, moved) {
-            break;
-        }
-        position = position.saturating_add(count as u64);
-    }
-    let moved = progress.result(system)?;
-    Ok(Done { result: signed(moved), position: io.position.saturating_add(moved), size })
-}
-
 /// A copy that is one piece: there is no count so far, so `partial` fails like `whole`.
 fn whole<S: System>(system: &mut S, mode: FsReply, from: Granted, bytes: &[u8]) -> Result<()> {
     let moved = system.copy_to(from.granter, from.grant, 0, bytes);
@@ -379,6 +358,6 @@ fn piece(number: u32, position: u64, end: u64) -> Result<(crate::system::PageKey
     Ok((key, within, PAGE.saturating_sub(within).min(left)))
 }
 
-fn signed(count: u64) -> i64 {
+pub(crate) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -201,6 +201,18 @@ impl<S: BlockStore> Volume<S> {
         Ok(inode)
     }
 
+    /// Whether the inode is marked as used; false for a number that no inode has.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the bitmap cannot be read.
+    pub fn is_in_use(&mut self, number: InodeNumber) -> Result<bool> {
+        match self.check_inode_used(number) {
+            Ok(()) => Ok(true),
+            Err(Error::Corrupt(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// As [`Volume::inode`], for one that a directory refers to: it has to be in use and to have a link.
     pub(crate) fn linked_inode(&mut self, number: InodeNumber) -> Result<Inode> {
         self.check_inode_used(number)?;

@@ -219,22 +219,6 @@ fn read_only_means_it() {
     }
 }
 
-#[test]
-fn the_device_itself_can_be_read() {
-    let mut client = client();
-    let file = client.create("f");
-    client.write(file, 0, &[1; 5000]).unwrap();
-    client.world().users.insert(DATA, User { memory: vec![0; 10_000], ..User::default() });
-    let done = client.transfer(fs::BREAD, 0, 1000, 10_000).unwrap();
-    assert_eq!((done.result, done.size), (10_000, 1440 * 1024));
-    let memory = client.world().users[&DATA].memory.clone();
-    assert_eq!(memory, client.disk().borrow().bytes[1000..11_000]);
-    let done = client.transfer(fs::BREAD, 0, 1440 * 1024 - 100, 10_000).unwrap();
-    assert_eq!(done.result, 100);
-    assert_eq!(client.transfer(fs::BREAD, 0, u64::MAX, 1).unwrap().result, 0);
-    assert_eq!(client.transfer(fs::BWRITE, 0, 0, 512).err(), Some(Errno::EBUSY));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

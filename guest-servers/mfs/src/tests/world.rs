@@ -139,20 +139,22 @@ pub struct World {
     pub users: BTreeMap<i64, User>,
     /// Pages VM was told of: which of the server's pages it was, and what was in it when the server let go of it.
     pub announced: BTreeMap<PageKey, (u64, Option<FakePage>)>,
+    /// Which of them serve one use only.
+    pub once: BTreeSet<PageKey>,
     pub counters: BTreeMap<usize, u64>,
     pub log: Vec<String>,
     pub memory_limit: Option<usize>,
     pages_out: usize,
     next_id: u64,
-    driver: i32,
+    pub driver: (i32, u32),
 }
 
 impl System for World {
     type Page = FakePage;
     type Disk = FakeDisk;
 
-    fn disk(&mut self, driver: Endpoint) -> FakeDisk {
-        self.driver = driver.raw();
+    fn disk(&mut self, driver: Endpoint, disk: u32) -> FakeDisk {
+        self.driver = (driver.raw(), disk);
         self.disk.clone()
     }
 
@@ -179,12 +181,19 @@ impl System for World {
         }
     }
 
-    fn announce(&mut self, _device: u64, key: PageKey, page: &FakePage) -> Result<()> {
+    fn announce(&mut self, _device: u64, key: PageKey, page: &FakePage, once: bool) -> Result<()> {
         self.announced.insert(key, (page.id, None));
+        self.once.remove(&key);
+        if once {
+            self.once.insert(key);
+        }
         Ok(())
     }
 
     fn adopt(&mut self, _device: u64, key: PageKey) -> Result<Option<FakePage>> {
+        if self.once.contains(&key) {
+            return Ok(None);
+        }
         let page = self.announced.get_mut(&key).and_then(|(_, page)| page.take());
         self.pages_out += usize::from(page.is_some());
         Ok(page)
@@ -248,6 +257,8 @@ pub const NAME2: i64 = 2;
 pub const DATA: i64 = 3;
 pub const ROOT: u64 = 1;
 pub const DEVICE: u64 = 0x700;
+/// The driver's number of the disk.
+pub const DISK: u32 = 1;
 
 /// An empty image of `blocks` KiB.
 pub fn image(blocks: u32) -> Vec<u8> {
@@ -309,7 +320,13 @@ impl Client {
     }
 
     pub fn mount(&mut self, read_only: bool) -> Result<Node> {
-        let request = Mount { device: DEVICE, driver: Endpoint::BLK.raw(), read_only: read_only.into() };
+        let request = Mount {
+            device: DEVICE,
+            driver: Endpoint::BLK.raw(),
+            read_only: read_only.into(),
+            disk: 1,
+            reserved: 0,
+        };
         node(&self.send(fs::READSUPER, &request))
     }
 
@@ -394,6 +411,28 @@ impl Client {
 
     pub fn peek(&mut self, inode: u64, position: u64, bytes: u64) -> Result<u64> {
         self.status(fs::PEEK, &Io { inode, grant: -1, position, bytes })
+    }
+
+    /// Bytes of the disk itself.
+    pub fn bread(&mut self, position: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.lend(DATA, &vec![0xcc; bytes as usize]);
+        let done = self.transfer(fs::BREAD, 0, position, bytes)?;
+        let mut memory = self.world().users.remove(&DATA).unwrap().memory;
+        memory.truncate(done.result as usize);
+        Ok(memory)
+    }
+
+    pub fn bwrite(&mut self, position: u64, bytes: &[u8]) -> Result<u64> {
+        self.lend(DATA, bytes);
+        self.transfer(fs::BWRITE, 0, position, bytes.len() as u64).map(|done| done.result as u64)
+    }
+
+    pub fn bpeek(&mut self, position: u64, bytes: u64) -> Result<u64> {
+        self.status(fs::BPEEK, &Io { inode: 0, grant: -1, position, bytes })
+    }
+
+    pub fn get_node(&mut self, inode: u64, count: u64) -> Result<Node> {
+        node(&self.send(fs::GETNODE, &NodeRef { inode, count }))
     }
 
     pub fn bare(&mut self, request: u16) -> Result<u64> {
