@@ -493,7 +493,7 @@ pub const DEVIO_IN_MAX: usize = 32;
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Alarm {
-    /// Microseconds from now.
+    /// Microseconds from now. On return, those that were left of the alarm that was replaced, 0 for none.
     pub microseconds: u64,
 }
 

@@ -99,13 +99,23 @@ pub fn devio_out(kernel: &mut Kernel, me: usize) -> Result<()> {
 /// SETALARM.
 pub fn setalarm(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: Alarm = request(kernel, me);
-    if request.microseconds == 0 {
-        kernel.table.set_alarm(me, u64::MAX);
-        return Ok(());
+    let khz = kernel.machine.timer.khz;
+    let before = kernel.table.procs[me].alarm;
+    let mut left = Alarm::default();
+    if request.microseconds != 0 || before != u64::MAX {
+        let now = arch::time_stamp();
+        if before != u64::MAX {
+            left.microseconds = (before.saturating_sub(now).saturating_mul(1000) / khz.max(1)).max(1);
+        }
+        if request.microseconds == 0 {
+            kernel.table.set_alarm(me, u64::MAX);
+        } else {
+            let stamps = request.microseconds.saturating_mul(khz) / 1000;
+            let deadline = now.saturating_add(stamps).min(u64::MAX - 1);
+            kernel.table.set_alarm(me, deadline);
+            kernel.machine.timer.arm(&kernel.machine.interrupts, deadline);
+        }
     }
-    let stamps = request.microseconds.saturating_mul(kernel.machine.timer.khz) / 1000;
-    let deadline = arch::time_stamp().saturating_add(stamps).min(u64::MAX - 1);
-    kernel.table.set_alarm(me, deadline);
-    kernel.machine.timer.arm(&kernel.machine.interrupts, deadline);
+    answer(kernel, me, &left);
     Ok(())
 }

@@ -3,6 +3,9 @@
 //!
 //! The kernel looks at the table again at every delivery and writes DONE and the result into it, so all
 //! accesses are volatile. The part registered is kept as short as the entries in use allow.
+//!
+//! The one thing to hold in mind: the kernel delivers in the table's order, so of two messages for the same receiver the later
+//! one always stands behind the earlier one.
 
 use core::ptr;
 
@@ -56,23 +59,78 @@ fn write(entry: &mut AsyncEntry, value: AsyncEntry) {
 /// undelivered messages.
 pub fn send(to: Endpoint, message: &Message, flags: u32) -> Result<()> {
     let mut table = TABLE.borrow()?;
-    let free = table.entries.iter_mut().find(|entry| {
-        let flags = read(entry).flags;
-        flags & senda::VALID == 0 || flags & senda::DONE != 0 && read(entry).result >= 0
-    });
-    let free = free.ok_or(Errno::EAGAIN)?;
+    let index = match place_for(&table.entries, to) {
+        Place::At(index) => index,
+        Place::None => return Err(Errno::EAGAIN),
+        Place::AfterPacking => {
+            // While entries move the kernel must not look: it could deliver one twice.
+            register(&table, 0)?;
+            pack(&mut table.entries)
+        }
+    };
+    let free = table.entries.get_mut(index).ok_or(Errno::EAGAIN)?;
     let flags = (flags | senda::VALID) & !senda::DONE;
     write(free, AsyncEntry { flags, destination: to.raw(), result: 0, reserved: 0, message: *message });
     submit(&mut table)
 }
 
+/// Whether an entry can be written over: unused, or delivered.
+fn is_free(entry: &AsyncEntry) -> bool {
+    let entry = read(entry);
+    entry.flags & senda::VALID == 0 || entry.flags & senda::DONE != 0 && entry.result >= 0
+}
+
+/// Whether the kernel still has to deliver it.
+fn is_pending(entry: &AsyncEntry) -> bool {
+    read(entry).flags & (senda::VALID | senda::DONE) == senda::VALID
+}
+
+/// Where the next message for somebody goes.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Into this entry.
+    At(usize),
+    /// There is room, but only before an earlier message for the same receiver.
+    AfterPacking,
+    /// Nowhere.
+    None,
+}
+
+fn place_for(entries: &[AsyncEntry], to: Endpoint) -> Place {
+    let before = |entry: &AsyncEntry| is_pending(entry) && read(entry).destination == to.raw();
+    let first = entries.iter().rposition(before).map_or(0, |last| last + 1);
+    let behind = entries.get(first..).unwrap_or_default();
+    match behind.iter().position(is_free) {
+        Some(offset) => Place::At(first + offset),
+        None if entries.iter().any(is_free) => Place::AfterPacking,
+        None => Place::None,
+    }
+}
+
+/// Moves what is in use to the front, in order; the index of the first entry behind it.
+fn pack(entries: &mut [AsyncEntry]) -> usize {
+    let mut next = 0;
+    for index in 0..entries.len() {
+        let Some(entry) = entries.get(index).filter(|entry| !is_free(entry)).map(read) else { continue };
+        if let Some(place) = entries.get_mut(next) {
+            write(place, entry);
+        }
+        next += 1;
+    }
+    for entry in entries.iter_mut().skip(next) {
+        write(entry, AsyncEntry::new_zeroed());
+    }
+    next
+}
+
 /// Registers the entries up to the last one in use.
 fn submit(table: &mut Table) -> Result<()> {
-    let pending = |entry: &AsyncEntry| {
-        let flags = read(entry).flags;
-        flags & senda::VALID != 0 && flags & senda::DONE == 0
-    };
-    let length = table.entries.iter().rposition(pending).map_or(0, |last| last + 1);
+    let length = table.entries.iter().rposition(is_pending).map_or(0, |last| last + 1);
+    register(table, length)
+}
+
+/// SENDA: has the kernel deliver from the first `length` entries.
+fn register(table: &Table, length: usize) -> Result<()> {
     let mut request = Message::bare(0);
     let words = request_words(table.entries.as_ptr() as usize as u64, length as u64);
     request.source = words.0 as u32 as i32;
@@ -115,4 +173,53 @@ pub fn take_failed() -> Option<Failed> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Endpoint = Endpoint::MFS;
+    const B: Endpoint = Endpoint::VM;
+
+    fn entry(flags: u32, to: Endpoint, result: i32, number: u16) -> AsyncEntry {
+        let message = Message::bare(number);
+        AsyncEntry { flags, destination: to.raw(), result, reserved: 0, message }
+    }
+
+    fn pending(to: Endpoint, number: u16) -> AsyncEntry {
+        entry(senda::VALID, to, 0, number)
+    }
+
+    fn done(to: Endpoint) -> AsyncEntry {
+        entry(senda::VALID | senda::DONE, to, 0, 0)
+    }
+
+    fn failed(to: Endpoint, number: u16) -> AsyncEntry {
+        entry(senda::VALID | senda::DONE, to, Errno::EDEADSRCDST.code(), number)
+    }
+
+    #[test]
+    fn a_later_message_never_stands_before_an_earlier_one() {
+        // The slot of a delivered message is used again, but not for the receiver of one behind it.
+        let table = [done(B), pending(A, 1), done(B), done(A)];
+        assert_eq!(place_for(&table, A), Place::At(2));
+        assert_eq!(place_for(&table, B), Place::At(0));
+        let table = [done(B), pending(A, 1), pending(A, 2)];
+        assert_eq!(place_for(&table, A), Place::AfterPacking);
+        assert_eq!(place_for(&table, B), Place::At(0));
+        let table = [failed(B, 1), pending(A, 2)];
+        assert_eq!((place_for(&table, A), place_for(&table, B)), (Place::None, Place::None));
+    }
+
+    #[test]
+    fn packing_keeps_order_and_what_failed() {
+        let mut table =
+            [done(B), pending(A, 1), failed(B, 2), done(A), pending(A, 3), AsyncEntry::new_zeroed()];
+        assert_eq!(pack(&mut table), 3);
+        let numbers: [u16; 3] = core::array::from_fn(|index| table[index].message.kind());
+        assert_eq!(numbers, [1, 2, 3]);
+        assert!(table[3..].iter().all(is_free));
+        assert_eq!(place_for(&table, A), Place::At(3));
+    }
 }

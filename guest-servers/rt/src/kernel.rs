@@ -47,6 +47,49 @@ fn simple<T: Payload>(number: u16, request: &T) -> Result<Message> {
     result.map(|_| message)
 }
 
+/// How often a call is repeated whose granter is just being replaced. The pauses in between grow by a tick each, so this is two
+/// seconds in all.
+const NOT_READY_TRIES: u64 = 20;
+/// Microseconds of a tick.
+const TICK: u64 = 10_000;
+
+/// Makes a call through a grant, and again while the grant's table is that of another process for a time (ENOTREADY). A
+/// vectored call begins anew.
+///
+/// # Safety
+/// As for [`call`].
+unsafe fn when_ready<T: Payload>(number: u16, request: &T) -> (Result<u64>, Message) {
+    // SAFETY: the caller's promise.
+    let mut outcome = unsafe { call(number, request) };
+    for tries in 1..=NOT_READY_TRIES {
+        if outcome.0 != Err(Errno::ENOTREADY) || pause(tries * TICK).is_err() {
+            break;
+        }
+        // SAFETY: the caller's promise.
+        outcome = unsafe { call(number, request) };
+    }
+    outcome
+}
+
+/// Waits for about `microseconds`, and leaves the caller's own alarm as it would be without.
+fn pause(microseconds: u64) -> Result<()> {
+    let own = set_alarm(microseconds)?;
+    let waited = crate::ipc::receive(Endpoint::CLOCK);
+    if set_alarm(0)? != 0 {
+        // The pause is not over: what came was the caller's own alarm, which it shall not miss.
+        set_alarm(1)?;
+    } else if own != 0 {
+        set_alarm(own.saturating_sub(microseconds).max(1))?;
+    }
+    waited.map(drop)
+}
+
+/// SETALARM; answers what was left of the alarm before.
+fn set_alarm(microseconds: u64) -> Result<u64> {
+    simple(kcall::SETALARM, &kcall::Alarm { microseconds })
+        .map(|message| message.get::<kcall::Alarm>().microseconds)
+}
+
 /// SAFECOPYFROM: from `offset` of a grant into `buffer`. Zero bytes is EDOM.
 pub fn safecopy_from(granter: Endpoint, grant: GrantId, offset: u64, buffer: &mut [u8]) -> Moved {
     // SAFETY: the buffer is valid for writes of its length.
@@ -79,7 +122,7 @@ fn safecopy(number: u16, granter: Endpoint, grant: GrantId, offset: u64, address
     let request =
         kcall::SafeCopy { granter: granter.raw(), reserved: 0, grant: grant.0, offset, address, bytes };
     // SAFETY: the callers hold a buffer at `address` for the direction of the copy.
-    let (result, message) = unsafe { call(number, &request) };
+    let (result, message) = unsafe { when_ready(number, &request) };
     Moved { bytes: message.get::<kcall::SafeCopy>().bytes, result: result.map(drop), fault: 0 }
 }
 
@@ -91,7 +134,7 @@ pub unsafe fn vsafecopy(elements: &[VSafeCopyElement]) -> Result<()> {
     let request =
         kcall::VSafeCopy { address: elements.as_ptr() as usize as u64, count: elements.len() as u64 };
     // SAFETY: the elements are readable; what they name is the caller's promise.
-    unsafe { call(kcall::VSAFECOPY, &request) }.0.map(drop)
+    unsafe { when_ready(kcall::VSAFECOPY, &request) }.0.map(drop)
 }
 
 /// SAFEMEMSET: stores `byte` in `[offset, offset + bytes)` of a grant.
@@ -99,7 +142,7 @@ pub fn safememset(granter: Endpoint, grant: GrantId, offset: u64, bytes: u64, by
     let request =
         kcall::SafeMemset { granter: granter.raw(), byte: u32::from(byte), grant: grant.0, offset, bytes };
     // SAFETY: the request has no address of the caller.
-    let (result, message) = unsafe { call(kcall::SAFEMEMSET, &request) };
+    let (result, message) = unsafe { when_ready(kcall::SAFEMEMSET, &request) };
     Moved { bytes: message.get::<kcall::SafeMemset>().bytes, result: result.map(drop), fault: 0 }
 }
 
@@ -276,7 +319,7 @@ pub fn devio_in() -> Result<kcall::DevIn> {
 
 /// SETALARM: a CLOCK notification in `microseconds`; 0 cancels.
 pub fn setalarm(microseconds: u64) -> Result<()> {
-    simple(kcall::SETALARM, &kcall::Alarm { microseconds }).map(drop)
+    set_alarm(microseconds).map(drop)
 }
 
 /// SHUTDOWN: ends the machine; returns only on failure.

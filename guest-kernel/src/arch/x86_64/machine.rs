@@ -9,7 +9,7 @@ use core::ptr;
 use refault_abi::counters::Counter;
 use refault_abi::doorbell::Site;
 use refault_abi::grant::{Entry, GrantId, State};
-use refault_abi::ipc::AsyncEntry;
+use refault_abi::ipc::{AsyncEntry, senda};
 use refault_abi::kcall::Wait;
 use refault_abi::layout::{DIRECT_MAP, PAGE, USER_END};
 use refault_kernel::grant::marked;
@@ -93,31 +93,44 @@ impl ipc::Machine for Machine {
     }
 
     fn read_async(&mut self, root: u64, address: u64) -> Option<AsyncEntry> {
+        const BYTES: u64 = size_of::<AsyncEntry>() as u64;
         let mut entry = AsyncEntry::new_zeroed();
         let words = ptr::from_mut(&mut entry).cast::<u64>();
-        for index in 0..size_of::<AsyncEntry>() / 8 {
-            // Writable, or an entry could never be marked DONE and would be delivered over and over.
-            let direct = self.user_word(root, address + index as u64 * 8, true)?;
+        // Writable, or an entry could never be marked DONE and would be delivered over and over.
+        let first = self.user_word(root, address, true)?;
+        let read = |direct: u64| {
             // SAFETY: RAM, mapped, aligned; its owner may change it, hence volatile.
-            let word = unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() };
-            // SAFETY: an entry consists of that many words, and any bits are one.
-            unsafe { words.add(index).write(word) };
+            unsafe { ptr::with_exposed_provenance::<u64>(direct as usize).read_volatile() }
+        };
+        // SAFETY: an entry consists of words, and any bits are one.
+        unsafe { words.write(read(first)) };
+        if entry.flags & (senda::VALID | senda::DONE) != senda::VALID {
+            // Nobody wants the rest of it.
+            return Some(entry);
+        }
+        let in_page = PAGE - (address & (PAGE - 1));
+        let rest = if in_page < BYTES { self.user_word(root, address + in_page, true)? } else { 0 };
+        for index in 1..BYTES / 8 {
+            let at = index * 8;
+            let word = read(if at < in_page { first + at } else { rest + (at - in_page) });
+            // SAFETY: as above.
+            unsafe { words.add(index as usize).write(word) };
         }
         Some(entry)
     }
 
     fn finish_async(&mut self, root: u64, address: u64, flags: u32, result: i32) {
         // The result first: whoever sees DONE may look at it. A table that has vanished is its owner's affair.
-        let place = address + offset_of!(AsyncEntry, result) as u64;
-        if let Some(direct) = self.user_word(root, place & !7, true) {
-            let place = ptr::with_exposed_provenance_mut::<i32>((direct + (place & 7)) as usize);
+        const { assert!(offset_of!(AsyncEntry, result) == 8) };
+        let Some(direct) = self.user_word(root, address, true) else { return };
+        let at_end = address & (PAGE - 1) == PAGE - 8;
+        let place = if at_end { self.user_word(root, address + 8, true) } else { Some(direct + 8) };
+        if let Some(place) = place {
             // SAFETY: RAM, mapped, aligned.
-            unsafe { place.write_volatile(result) };
+            unsafe { ptr::with_exposed_provenance_mut::<i32>(place as usize).write_volatile(result) };
         }
-        if let Some(direct) = self.user_word(root, address, true) {
-            // SAFETY: as above.
-            unsafe { ptr::with_exposed_provenance_mut::<u32>(direct as usize).write_volatile(flags) };
-        }
+        // SAFETY: as above.
+        unsafe { ptr::with_exposed_provenance_mut::<u32>(direct as usize).write_volatile(flags) };
     }
 
     #[inline(always)]

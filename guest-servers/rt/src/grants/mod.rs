@@ -3,14 +3,16 @@
 //! The one thing to hold in mind: revoking is what *collects the soft-fault mark*. The entry is first made
 //! invalid and the mark is then taken out of the very word that was swapped out, so no mark can be stored
 //! between looking and revoking. The table lies in reserved address space and grows in place: it never
-//! moves while grants are outstanding.
+//! moves while grants are outstanding. With `mode=faithful` it does as the seed's does: it begins with three entries, and each
+//! time it is full it moves to a block for one entry more than twice as many.
 //!
 //! [`table`] is the logic over a slice of entries, without the system around it.
 
 pub mod table;
 
-use refault_abi::grant::{Entry, GrantId, READ, TRY, Tag, WRITE};
-use refault_abi::options::Mark;
+use refault_abi::grant::{Entry, GrantId, MAX_ENTRIES, READ, TRY, Tag, WRITE};
+use refault_abi::options::{Mark, Mode};
+use refault_abi::vm::MAP_POPULATE;
 use refault_abi::{Endpoint, Errno, Result, layout};
 
 use crate::Single;
@@ -20,6 +22,9 @@ use table::{Request, Slot, Slots};
 /// Entries that fit a page; the table's first size.
 const FIRST: usize = layout::PAGE as usize / size_of::<Entry>();
 
+/// The seed's first size.
+const FAITHFUL_FIRST: usize = 3;
+
 static TABLE: Single<Option<Slots<'static>>> = Single::new(None);
 
 /// Runs `action` on the table, which is set up at the first use.
@@ -28,11 +33,57 @@ fn with_table<T>(action: impl FnOnce(&mut Slots<'static>) -> Result<T>) -> Resul
     let slots = match &mut *table {
         Some(slots) => slots,
         none => {
-            let mode = crate::info::options().ok_or(Errno::EINVAL)?.mark;
-            none.insert(Slots::new(map(0, FIRST)?, mode))
+            let options = crate::info::options().ok_or(Errno::EINVAL)?;
+            let slots = match options.mode {
+                Mode::Hardened => map(0, FIRST)?,
+                Mode::Faithful => {
+                    let first = block(FAITHFUL_FIRST)?;
+                    announce(first)?;
+                    first
+                }
+            };
+            none.insert(Slots::with_options(slots, &options))
         }
     };
     action(slots)
+}
+
+/// A block for `entries` entries, somewhere.
+fn block(entries: usize) -> Result<&'static [Slot]> {
+    let address = crate::pages::map(entries as u64 * size_of::<Entry>() as u64, MAP_POPULATE)?;
+    let start = core::ptr::with_exposed_provenance::<Slot>(address as usize);
+    // SAFETY: VM has mapped zeroed pages for that many entries, and they stay until `grow` gives them back; a `Slot` consists of
+    // atomics, for which zeroes are valid and which the kernel may change at any time.
+    Ok(unsafe { core::slice::from_raw_parts(start, entries) })
+}
+
+/// Tells the kernel where the table is now.
+fn announce(slots: &[Slot]) -> Result<()> {
+    crate::kernel::setgrant(slots.as_ptr().expose_provenance() as u64, slots.len() as u64)
+}
+
+/// Makes room for more entries. ENOSPC when there are as many as there can be.
+fn grow(slots: &mut Slots<'static>) -> Result<()> {
+    let now = slots.len();
+    if !slots.is_short() {
+        let wanted = now.saturating_mul(2).min(MAX_ENTRIES);
+        if wanted == now {
+            return Err(Errno::ENOSPC);
+        }
+        slots.extend(map(now, wanted)?);
+        return Ok(());
+    }
+    let wanted = now.saturating_add(1).saturating_mul(2).min(MAX_ENTRIES);
+    if wanted == now {
+        return Err(Errno::ENOSPC);
+    }
+    let old = slots.address();
+    let new = block(wanted)?;
+    slots.move_to(new);
+    announce(new)?;
+    let bytes = now as u64 * size_of::<Entry>() as u64;
+    // SAFETY: `slots` has moved and the kernel knows of the new place only, so nobody refers to the old block.
+    unsafe { crate::pages::unmap(old, layout::page_ceil(bytes)) }.map(drop)
 }
 
 /// Maps the table from `from` to `to` entries and tells the kernel.
@@ -96,12 +147,7 @@ impl Builder {
         with_table(|slots| {
             let id = match slots.grant(&self.request) {
                 Err(Errno::ENOSPC) => {
-                    let now = slots.len();
-                    let wanted = now.saturating_mul(2).min(refault_abi::grant::MAX_ENTRIES);
-                    if wanted == now {
-                        return Err(Errno::ENOSPC);
-                    }
-                    slots.extend(map(now, wanted)?);
+                    grow(slots)?;
                     slots.grant(&self.request)?
                 }
                 other => other?,

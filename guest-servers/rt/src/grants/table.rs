@@ -7,11 +7,12 @@
 
 use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering, fence};
 
+use refault_abi::bugs::Bug;
 use refault_abi::grant::{
     self, DIRECT, Entry, FAITHFUL_SEQUENCE_BITS, GrantId, INDIRECT, MAGIC, MAX_ENTRIES, READ, State, TRY,
     USED, VALID, WRITE, mark,
 };
-use refault_abi::options::Mark;
+use refault_abi::options::{Mark, Mode, Options};
 use refault_abi::{Endpoint, Errno, Result};
 
 /// An entry as it is shared with the kernel: [`Entry`] with every word an atomic.
@@ -36,6 +37,21 @@ pub struct Slot {
     pub tag: AtomicU64,
     /// [`Entry::next_free`].
     pub next_free: AtomicU64,
+}
+
+impl Slot {
+    /// Takes over what is in another slot; the state comes last, and brings the rest with it.
+    fn take_over(&self, from: &Slot) {
+        self.grantee.store(from.grantee.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.other.store(from.other.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.start.store(from.start.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.length.store(from.length.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.mark_id.store(from.mark_id.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.mark_address.store(from.mark_address.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.tag.store(from.tag.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.next_free.store(from.next_free.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.state.store(from.state.load(Ordering::Relaxed), Ordering::Release);
+    }
 }
 
 const _: () = assert!(size_of::<Slot>() == size_of::<Entry>());
@@ -124,15 +140,27 @@ pub struct Revoked {
 pub struct Slots<'t> {
     slots: &'t [Slot],
     mode: Mark,
+    /// Sequences are as long as the seed's.
+    short: bool,
+    /// The seeded bug: the mark is read when it is gone.
+    late: bool,
     /// Most recently freed slot's index plus one; 0 when none is free.
     free: u64,
 }
 
 impl<'t> Slots<'t> {
-    /// A table over zeroed (or once used) slots.
+    /// A table over zeroed (or once used) slots. Its sequences are the seed's if its marks are.
     pub fn new(slots: &'t [Slot], mode: Mark) -> Slots<'t> {
-        let mut table = Slots { slots: &[], mode, free: 0 };
+        let mut table = Slots { slots: &[], mode, short: mode != Mark::Atomic, late: false, free: 0 };
         table.extend(slots);
+        table
+    }
+
+    /// The same in the system, with the marks and with the bug that the options say.
+    pub fn with_options(slots: &'t [Slot], options: &Options) -> Slots<'t> {
+        let mut table = Slots::new(slots, options.mark);
+        table.short = options.mode == Mode::Faithful;
+        table.late = Bug::CheckAfterInvalidate.is(options.bug);
         table
     }
 
@@ -144,6 +172,11 @@ impl<'t> Slots<'t> {
     /// Whether there is no entry at all.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Whether it is the seed's table: short sequences, and moved when it grows.
+    pub fn is_short(&self) -> bool {
+        self.short
     }
 
     /// How marks are kept.
@@ -175,12 +208,19 @@ impl<'t> Slots<'t> {
         self.slots = slots;
     }
 
+    /// Copies the entries to `slots`, a longer table elsewhere, which is used from then on. A mark that the kernel stores in the
+    /// old table while this goes on, or before it is told of the new one, is lost (specification 7.2, R4).
+    pub fn move_to(&mut self, slots: &'t [Slot]) {
+        for (from, to) in self.slots.iter().zip(slots) {
+            to.take_over(from);
+        }
+        self.extend(slots);
+    }
+
     /// The sequence after `sequence`.
     fn next_sequence(&self, sequence: u32) -> u32 {
-        match self.mode {
-            Mark::Atomic => sequence.wrapping_add(1),
-            Mark::Id | Mark::Flag => sequence.wrapping_add(1) & ((1 << FAITHFUL_SEQUENCE_BITS) - 1),
-        }
+        let next = sequence.wrapping_add(1);
+        if self.short { next & ((1 << FAITHFUL_SEQUENCE_BITS) - 1) } else { next }
     }
 
     /// Makes a grant. ENOSPC when no slot is free, EINVAL for access bits that make no sense.
@@ -224,13 +264,14 @@ impl<'t> Slots<'t> {
             Mark::Atomic => {
                 // One step: from here on no mark can be stored, and the one that was is in our hands.
                 let last = State(slot.state.swap(State::new(0, 0, sequence).0, Ordering::AcqRel));
+                let last = if self.late { State(slot.state.load(Ordering::Acquire)) } else { last };
                 soft_fault(last, slot.mark_address.load(Ordering::Relaxed))
             }
             Mark::Id | Mark::Flag => {
                 // The seed's order: look first, invalidate second. A mark stored in between is lost. Without TRY there
                 // is a mark, too, if the kernel has given up waiting for the page.
                 let wanted = if self.mode == Mark::Id { id.0 } else { 1 };
-                let marked = slot.mark_id.load(Ordering::Relaxed) == wanted;
+                let marked = slot.mark_id.load(Ordering::Relaxed) == wanted && !self.late;
                 slot.state.store(State::new(0, 0, state.sequence()).0, Ordering::Release);
                 fence(Ordering::SeqCst);
                 slot.state.store(State::new(0, 0, sequence).0, Ordering::Release);

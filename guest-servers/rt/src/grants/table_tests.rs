@@ -132,6 +132,52 @@ fn growing_keeps_grants_and_continues_upwards() {
     assert_eq!(table.revoke(GrantId::new(6, 0)), Err(Errno::EINVAL));
 }
 
+#[test]
+fn moving_keeps_grants_too_and_a_mark_in_the_old_table_is_lost() {
+    let (old, new) = (slots(3), slots(8));
+    let mut table = Slots::new(&old, Mark::Id);
+    let ids: Vec<_> = (0..3).map(|_| table.grant(&request(WRITE | TRY)).unwrap()).collect();
+    old[0].mark_id.store(ids[0].0, Ordering::Relaxed);
+    table.move_to(&new);
+    old[1].mark_id.store(ids[1].0, Ordering::Relaxed);
+    assert_eq!((table.len(), table.address()), (8, new.as_ptr() as u64));
+    let entries: Vec<_> = (0..5).map(|_| table.grant(&request(READ)).unwrap().index()).collect();
+    assert_eq!(entries, [3, 4, 5, 6, 7]);
+    assert_eq!(table.grant(&request(READ)), Err(Errno::ENOSPC));
+    assert!(table.revoke(ids[0]).unwrap().fault.is_some(), "stored before the move");
+    assert_eq!(table.revoke(ids[1]).unwrap().fault, None, "stored behind its back");
+    assert_eq!(new[2].start.load(Ordering::Relaxed), 0x1000);
+}
+
+#[test]
+fn options_choose_sequences_and_marks_apart() {
+    for (line, short, mode) in [
+        ("", false, Mark::Atomic),
+        ("mode=faithful", true, Mark::Id),
+        ("mode=faithful mark=atomic", true, Mark::Atomic),
+        ("retry=mark", false, Mark::Id),
+    ] {
+        let all = slots(1);
+        let table = Slots::with_options(&all, &Options::parse(line).unwrap());
+        assert_eq!((table.is_short(), table.mode()), (short, mode), "{line}");
+    }
+}
+
+/// The mark is there when the slot's word is swapped, and gone afterwards.
+#[test]
+fn the_seeded_bug_looks_too_late() {
+    for (mode, late) in [(Mark::Atomic, true), (Mark::Atomic, false), (Mark::Id, true), (Mark::Id, false)] {
+        let all = slots(1);
+        let mut table = Slots::new(&all, mode);
+        table.late = late;
+        let id = table.grant(&request(WRITE | TRY)).unwrap();
+        let verified = State(all[0].state.load(Ordering::Acquire));
+        assert!(kernel_marks(&all[0], verified, mark::FAULTED, 1));
+        all[0].mark_id.store(id.0, Ordering::Relaxed);
+        assert_eq!(table.revoke(id).unwrap().fault.is_none(), late);
+    }
+}
+
 /// The kernel and the granter race for one slot; whatever the interleaving, the kernel's belief that its mark
 /// was stored and the granter's finding it agree, grant by grant.
 #[test]
