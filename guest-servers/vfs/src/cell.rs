@@ -6,9 +6,12 @@
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
 use core::task::{Poll, Waker};
+
+use refault_abi::Endpoint;
 
 /// A value that somebody else puts in, once.
 #[derive(Debug)]
@@ -63,24 +66,23 @@ pub enum Mode {
 
 #[derive(Debug, Default)]
 struct LockState {
-    shared: usize,
+    /// For whose requests it is held, in the order in which they got it.
+    holders: Vec<Endpoint>,
     exclusive: bool,
-    waiting: VecDeque<(Mode, Rc<OneShot<()>>)>,
+    waiting: VecDeque<(Mode, Endpoint, Rc<OneShot<()>>)>,
 }
 
 impl LockState {
     fn admits(&self, mode: Mode) -> bool {
         match mode {
             Mode::Shared => !self.exclusive,
-            Mode::Exclusive => !self.exclusive && self.shared == 0,
+            Mode::Exclusive => self.holders.is_empty(),
         }
     }
 
-    fn enter(&mut self, mode: Mode) {
-        match mode {
-            Mode::Shared => self.shared += 1,
-            Mode::Exclusive => self.exclusive = true,
-        }
+    fn enter(&mut self, mode: Mode, client: Endpoint) {
+        self.holders.push(client);
+        self.exclusive = mode == Mode::Exclusive;
     }
 }
 
@@ -95,45 +97,52 @@ pub struct TaskLock {
 #[must_use = "the lock is free again as soon as this is dropped"]
 pub struct Held<'a> {
     lock: &'a TaskLock,
-    mode: Mode,
+    client: Endpoint,
 }
 
 impl TaskLock {
-    /// Takes the lock, waiting for it.
-    pub async fn take(&self, mode: Mode) -> Held<'_> {
-        let turn = {
-            let mut state = self.state.borrow_mut();
-            if state.waiting.is_empty() && state.admits(mode) {
-                state.enter(mode);
-                None
-            } else {
-                let turn = Rc::new(OneShot::new());
-                state.waiting.push_back((mode, Rc::clone(&turn)));
-                Some(turn)
-            }
-        };
-        if let Some(turn) = turn {
-            // Whoever releases enters the lock in our name before it wakes us.
-            turn.wait().await;
+    /// Takes the lock, waiting for it. `client` is for whom.
+    pub async fn take(&self, mode: Mode, client: Endpoint) -> Held<'_> {
+        if let Some(held) = self.try_take(mode, client) {
+            return held;
         }
-        Held { lock: self, mode }
+        let turn = Rc::new(OneShot::new());
+        self.state.borrow_mut().waiting.push_back((mode, client, Rc::clone(&turn)));
+        // Whoever releases enters the lock in our name before it wakes us.
+        turn.wait().await;
+        Held { lock: self, client }
+    }
+
+    /// Takes the lock if nobody has to be waited for.
+    pub fn try_take(&self, mode: Mode, client: Endpoint) -> Option<Held<'_>> {
+        let mut state = self.state.borrow_mut();
+        let free = state.waiting.is_empty() && state.admits(mode);
+        free.then(|| {
+            state.enter(mode, client);
+            Held { lock: self, client }
+        })
+    }
+
+    /// For whom it has been held longest; NONE when it is free.
+    pub fn holder(&self) -> Endpoint {
+        self.state.borrow().holders.first().copied().unwrap_or(Endpoint::NONE)
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut state = self.lock.state.borrow_mut();
-        match self.mode {
-            Mode::Shared => state.shared = state.shared.saturating_sub(1),
-            Mode::Exclusive => state.exclusive = false,
+        if let Some(index) = state.holders.iter().position(|holder| *holder == self.client) {
+            state.holders.remove(index);
         }
-        while let Some((mode, _)) = state.waiting.front() {
-            let mode = *mode;
+        state.exclusive &= !state.holders.is_empty();
+        while let Some((mode, client, _)) = state.waiting.front() {
+            let (mode, client) = (*mode, *client);
             if !state.admits(mode) {
                 break;
             }
-            state.enter(mode);
-            if let Some((_, turn)) = state.waiting.pop_front() {
+            state.enter(mode, client);
+            if let Some((_, _, turn)) = state.waiting.pop_front() {
                 turn.set(());
             }
         }

@@ -13,13 +13,15 @@ fn the_lock_admits_in_order() {
     let modes = [Mode::Shared, Mode::Shared, Mode::Exclusive, Mode::Shared, Mode::Exclusive];
     for (index, mode) in modes.into_iter().enumerate() {
         let (lock, log, gate) = (Rc::clone(&lock), Rc::clone(&log), Rc::clone(&gates[index]));
-        executor.spawn(async move {
-            let held = lock.take(mode).await;
+        let client = Endpoint::new(1, index as i32);
+        executor.spawn(client, async move {
+            let held = lock.take(mode, client).await;
             log.borrow_mut().push(index);
             let () = gate.wait().await;
             drop(held);
         });
     }
+    assert_eq!(lock.holder(), Endpoint::NONE);
     let holders = || log.borrow().clone();
     executor.run();
     assert_eq!(holders(), vec![0, 1], "readers together");
@@ -29,6 +31,8 @@ fn the_lock_admits_in_order() {
     gates[1].set(());
     executor.run();
     assert_eq!(holders(), vec![0, 1, 2]);
+    assert_eq!(lock.holder(), Endpoint::new(1, 2));
+    assert!(lock.try_take(Mode::Shared, Endpoint::NONE).is_none());
     gates[2].set(());
     executor.run();
     assert_eq!(holders(), vec![0, 1, 2, 3]);

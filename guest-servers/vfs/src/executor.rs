@@ -11,11 +11,13 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::future::Future;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
+
+use refault_abi::Endpoint;
 
 /// What a task is.
 type Handler = Pin<Box<dyn Future<Output = ()>>>;
@@ -39,12 +41,19 @@ struct Slot {
     ready: Arc<Ready>,
     waker: Waker,
     taken: bool,
+    client: Endpoint,
 }
 
 /// All tasks.
-#[derive(Default)]
 pub struct Executor {
     slots: RefCell<Vec<Slot>>,
+    client: Cell<Endpoint>,
+}
+
+impl Default for Executor {
+    fn default() -> Executor {
+        Executor { slots: RefCell::default(), client: Cell::new(Endpoint::NONE) }
+    }
 }
 
 impl Executor {
@@ -53,19 +62,20 @@ impl Executor {
         Executor::default()
     }
 
-    /// Adds a task; it runs in the next [`run`](Executor::run), or in the present one.
-    pub fn spawn(&self, handler: impl Future<Output = ()> + 'static) {
+    /// Adds a task that does something for `client`; it runs in the next [`run`](Executor::run), or in the present one.
+    pub fn spawn(&self, client: Endpoint, handler: impl Future<Output = ()> + 'static) {
         let handler: Handler = Box::pin(handler);
         let mut slots = self.slots.borrow_mut();
         if let Some(slot) = slots.iter_mut().find(|slot| !slot.taken) {
             slot.taken = true;
+            slot.client = client;
             slot.handler = Some(handler);
             slot.ready.0.store(true, Ordering::Relaxed);
             return;
         }
         let ready = Arc::new(Ready(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&ready));
-        slots.push(Slot { handler: Some(handler), ready, waker, taken: true });
+        slots.push(Slot { handler: Some(handler), ready, waker, taken: true, client });
     }
 
     /// Runs every task that can go on until none can.
@@ -78,14 +88,21 @@ impl Executor {
         self.slots.borrow().iter().filter(|slot| slot.taken).count()
     }
 
+    /// For whom the running task works; NONE outside of tasks.
+    pub fn client(&self) -> Endpoint {
+        self.client.get()
+    }
+
     /// Polls every ready task once; whether there was one.
     fn sweep(&self) -> bool {
         let mut progress = false;
         let mut index = 0;
         while let Some(step) = self.take(index) {
-            if let Some((mut handler, waker)) = step {
+            if let Some((mut handler, waker, client)) = step {
                 progress = true;
+                let outer = self.client.replace(client);
                 let outcome = handler.as_mut().poll(&mut Context::from_waker(&waker));
+                self.client.set(outer);
                 self.put_back(index, (outcome == Poll::Pending).then_some(handler));
             }
             index += 1;
@@ -94,13 +111,13 @@ impl Executor {
     }
 
     /// The task in slot `index`, if it is ready; `None` past the last slot.
-    fn take(&self, index: usize) -> Option<Option<(Handler, Waker)>> {
+    fn take(&self, index: usize) -> Option<Option<(Handler, Waker, Endpoint)>> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
         if !slot.ready.0.swap(false, Ordering::Relaxed) {
             return Some(None);
         }
-        Some(slot.handler.take().map(|handler| (handler, slot.waker.clone())))
+        Some(slot.handler.take().map(|handler| (handler, slot.waker.clone(), slot.client)))
     }
 
     fn put_back(&self, index: usize, handler: Option<Handler>) {

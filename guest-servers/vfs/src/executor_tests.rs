@@ -12,7 +12,7 @@ fn tasks_go_on_only_when_woken_and_slots_are_reused() {
     let shots: Vec<_> = (0..3).map(|_| Rc::new(OneShot::new())).collect();
     for (index, shot) in shots.iter().enumerate() {
         let (log, shot) = (Rc::clone(&log), Rc::clone(shot));
-        executor.spawn(async move {
+        executor.spawn(Endpoint::NONE, async move {
             let value: u32 = shot.wait().await;
             log.borrow_mut().push((index, value));
         });
@@ -26,8 +26,11 @@ fn tasks_go_on_only_when_woken_and_slots_are_reused() {
     assert_eq!(*log.borrow(), vec![(0, 20), (2, 22)]);
     assert_eq!(executor.tasks(), 1);
 
-    let marker = Rc::clone(&log);
-    executor.spawn(async move { marker.borrow_mut().push((9, 9)) });
+    let (marker, spawner) = (Rc::clone(&log), Rc::clone(&executor));
+    executor.spawn(Endpoint::INIT, async move {
+        assert_eq!(spawner.client(), Endpoint::INIT);
+        marker.borrow_mut().push((9, 9));
+    });
     executor.run();
     assert_eq!(executor.slots.borrow().len(), 3, "a free slot is used again");
     assert_eq!(log.borrow().last(), Some(&(9, 9)));
@@ -39,14 +42,14 @@ fn a_task_may_spawn_and_wake_others_while_it_runs() {
     let shot = Rc::new(OneShot::new());
     let done = Rc::new(RefCell::new(false));
     let (waiting, flag) = (Rc::clone(&shot), Rc::clone(&done));
-    executor.spawn(async move {
+    executor.spawn(Endpoint::NONE, async move {
         let () = waiting.wait().await;
         *flag.borrow_mut() = true;
     });
     let spawner = Rc::clone(&executor);
-    executor.spawn(async move {
+    executor.spawn(Endpoint::NONE, async move {
         let inner = Rc::clone(&shot);
-        spawner.spawn(async move { inner.set(()) });
+        spawner.spawn(Endpoint::NONE, async move { inner.set(()) });
     });
     executor.run();
     assert!(*done.borrow());

@@ -12,7 +12,7 @@ use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
 use refault_rt::grants::{self, Grant};
 use refault_rt::ipc::Received;
 use refault_rt::kernel::Moved;
-use refault_rt::{asyncsend, info, ipc, kernel, server};
+use refault_rt::{asyncsend, info, ipc, kernel, server, waits};
 
 use crate::kernel::{Access, CopyError, Fault, Granted, Kernel, Side, UserMemory};
 
@@ -39,23 +39,33 @@ impl GuestKernel {
 /// A grant, with the memory of VFS's own that it lends borrowed as long as it is in force.
 #[derive(Debug)]
 pub struct Lent<'a> {
-    grant: Grant,
+    // Taken out by whoever revokes it.
+    grant: Option<Grant>,
+    id: GrantId,
     memory: PhantomData<&'a mut [u8]>,
 }
 
 impl Lent<'_> {
     fn of(grant: Result<Grant>) -> Result<Self> {
-        grant.map(|grant| Lent { grant, memory: PhantomData })
+        let grant = grant?;
+        info::count(Counter::VfsGrants, 1);
+        Ok(Lent { id: grant.id(), grant: Some(grant), memory: PhantomData })
+    }
+
+    fn end(&mut self) -> Option<grants::SoftFault> {
+        let grant = self.grant.take()?;
+        info::count(Counter::VfsRevokes, 1);
+        grant.revoke().fault
     }
 }
 
 impl Granted for Lent<'_> {
     fn id(&self) -> GrantId {
-        self.grant.id()
+        self.id
     }
 
-    fn revoke(self) -> Option<Fault> {
-        self.grant.revoke().fault.map(|fault| Fault {
+    fn revoke(mut self) -> Option<Fault> {
+        self.end().map(|fault| Fault {
             side: match fault.side {
                 grants::Side::Granted => Side::Granted,
                 grants::Side::Grantee => Side::Grantee,
@@ -64,6 +74,13 @@ impl Granted for Lent<'_> {
             write: fault.access == grants::Access::Write,
             address: fault.address,
         })
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        // Whoever drops a grant has decided that a fault does not matter.
+        let _ = self.end();
     }
 }
 
@@ -82,6 +99,16 @@ fn copied(moved: Moved, write: bool, touch: impl FnOnce()) -> core::result::Resu
 
 impl Kernel for GuestKernel {
     type Grant<'a> = Lent<'a>;
+    type Wait = waits::Wait;
+
+    fn waits(&self, client: Endpoint, target: Endpoint, other: Endpoint, why: &'static str) -> waits::Wait {
+        waits::declare(client, target, other, why)
+    }
+
+    fn send(&self, to: Endpoint, message: &Message) {
+        // One that is gone does without it.
+        let _ = ipc::send(to, message);
+    }
 
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
         // Who waits for VFS by SENDREC (only PM does among those that are posted to) waits for the answer to that request,

@@ -1,7 +1,7 @@
 //! What VFS needs from below, as one trait: the seam at which the host tests put a machine of their own.
 //!
-//! The one thing to hold in mind: no method blocks. Sending is asynchronous or tries once; copies fail instead
-//! of waiting for VM. `guest.rs` is the implementation that runs; nothing here knows about it.
+//! The one thing to hold in mind: no method blocks, but the one that the faithful mode has for exactly that. Sending is
+//! asynchronous or tries once; copies fail instead of waiting for VM. `guest.rs` is the implementation that runs; nothing here knows about it.
 
 use refault_abi::counters::Counter;
 use refault_abi::grant::Tag;
@@ -73,6 +73,13 @@ pub enum CopyError {
 pub trait Kernel: 'static {
     /// A grant over memory that lives for `'a`.
     type Grant<'a>: Granted;
+    /// A note that a request waits, for the kernel's wait-for graph; it ends when dropped.
+    type Wait;
+
+    /// Notes that the request of `client` waits: for the process `target`, or for another request of VFS's own, that of `other`.
+    fn waits(&self, client: Endpoint, target: Endpoint, other: Endpoint, why: &'static str) -> Self::Wait;
+    /// Sends and waits until it has been received. Faithful mode only: whoever does that can be made to wait for ever.
+    fn send(&self, to: Endpoint, message: &Message);
 
     /// Sends without waiting: at once if the receiver is ready, else when it will be.
     fn post(&self, to: Endpoint, message: &Message) -> Result<()>;

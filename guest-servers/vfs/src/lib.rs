@@ -36,15 +36,21 @@ extern crate alloc;
 extern crate std;
 
 pub mod cell;
+pub mod device;
 pub mod executor;
+pub mod faithful;
 #[cfg(feature = "guest")]
 pub mod guest;
 pub mod kernel;
+pub mod mount;
 pub mod path;
+pub mod pipe;
 pub mod position;
 pub mod process;
 mod requests;
+mod restart;
 pub mod retry;
+mod seeded;
 pub mod server;
 pub mod transport;
 mod usercopy;

@@ -3,6 +3,7 @@
 #![no_main]
 
 use refault_rt::abi::ipc::Call;
+use refault_rt::abi::options::virtio_mmio;
 use refault_rt::start::Args;
 use refault_rt::{asyncsend, diag, info};
 use refault_vfs::guest::GuestKernel;
@@ -15,12 +16,13 @@ const BAD_OPTIONS: i32 = 2;
 
 fn main(_: Args) -> i32 {
     let Some(options) = info::options() else { return BAD_OPTIONS };
-    let vfs = Vfs::new(GuestKernel::default(), options);
+    let second_disk = virtio_mmio(info::info().cmdline(), 1).is_some();
+    let vfs = Vfs::new(GuestKernel::default(), options, second_disk);
     loop {
         let received = vfs.kernel.next();
         while let Some(failed) = asyncsend::take_failed() {
             diag!("vfs: no delivery to {:?}: {}", failed.destination, failed.error);
-            vfs.died(failed.destination);
+            vfs.not_delivered(failed.destination, &failed.message);
         }
         // Notifications only say that there is something to look at, and that has been done.
         if !received.delivery.is_notify() {

@@ -82,7 +82,7 @@ fn found(path: &str, last: Last) -> Result<Found<String>> {
     let result = Rc::new(RefCell::new(None));
     let (path, place) = (path.as_bytes().to_vec(), Rc::clone(&result));
     let executor = Executor::new();
-    executor.spawn(async move {
+    executor.spawn(refault_abi::Endpoint::NONE, async move {
         let tree = Names::sample();
         *place.borrow_mut() = Some(walk(&tree, "/home".to_string(), &path, last).await);
     });

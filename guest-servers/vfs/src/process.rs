@@ -11,7 +11,9 @@ use refault_abi::endpoint::NR_PROCS;
 use refault_abi::vfs::{O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY};
 use refault_abi::{Endpoint, Errno, Result};
 
-use crate::cell::TaskLock;
+use crate::cell::{OneShot, TaskLock};
+use crate::device::Device;
+use crate::pipe::PipeEnd;
 use crate::vnode::Vnode;
 
 /// Descriptors a process may have.
@@ -20,10 +22,12 @@ pub const OPEN_MAX: usize = 64;
 /// What an open file leads to.
 #[derive(Clone, Debug)]
 pub enum Object {
-    /// The terminal.
-    Terminal,
-    /// A file or directory.
+    /// A device that is read and written without a position.
+    Device(Device),
+    /// A file, a directory or a disk.
     Vnode(Rc<Vnode>),
+    /// An end of a pipe.
+    Pipe(Rc<PipeEnd>),
 }
 
 /// An open file: what descriptors share.
@@ -60,11 +64,11 @@ impl OpenFile {
         self.flags & O_APPEND != 0
     }
 
-    /// The vnode behind it, or `otherwise` for the terminal.
+    /// The file or directory behind it, or `otherwise`.
     pub fn vnode(&self, otherwise: Errno) -> Result<&Rc<Vnode>> {
         match &self.object {
             Object::Vnode(vnode) => Ok(vnode),
-            Object::Terminal => Err(otherwise),
+            Object::Device(_) | Object::Pipe(_) => Err(otherwise),
         }
     }
 }
@@ -78,13 +82,15 @@ pub struct Process {
     pub directory: Option<Rc<Vnode>>,
     /// A request of its is being served.
     pub busy: bool,
+    /// Wakes that request where it waits for something that may never happen.
+    pub sleep: Option<Rc<OneShot<()>>>,
 }
 
 impl Process {
     /// A new process: descriptors 0 to 2 are `terminal`.
     fn new(endpoint: Endpoint, terminal: &Rc<OpenFile>) -> Process {
         let descriptors = (0..3).map(|_| Some(Rc::clone(terminal))).collect();
-        Process { endpoint, descriptors, directory: None, busy: false }
+        Process { endpoint, descriptors, directory: None, busy: false, sleep: None }
     }
 
     /// The open file behind a descriptor.
@@ -160,13 +166,19 @@ impl Processes {
             Err(_) => return self.admit(child),
         };
         let slot = child.index().and_then(|index| self.slots.get_mut(index)).ok_or(Errno::ESRCH)?;
-        Ok(slot.replace(Process { endpoint: child, descriptors, directory, busy: false }))
+        Ok(slot.replace(Process { endpoint: child, descriptors, directory, busy: false, sleep: None }))
     }
 
     /// The process.
     pub fn get(&mut self, endpoint: Endpoint) -> Result<&mut Process> {
         let slot = endpoint.index().and_then(|index| self.slots.get_mut(index)).ok_or(Errno::ESRCH)?;
         slot.as_mut().filter(|process| process.endpoint == endpoint).ok_or(Errno::ESRCH)
+    }
+
+    /// Wakes every request that sleeps, so that it looks again.
+    pub fn wake_everybody(&self) {
+        let sleepers = self.slots.iter().flatten().filter_map(|process| process.sleep.as_ref());
+        sleepers.for_each(|sleeper| sleeper.set(()));
     }
 
     /// Forgets the process.

@@ -3,7 +3,7 @@ use refault_abi::vfs::{O_CREAT, O_RDWR};
 use super::*;
 
 fn processes() -> Processes {
-    Processes::new(OpenFile::new(Object::Terminal, O_RDWR))
+    Processes::new(OpenFile::new(Object::Device(Device::Terminal), O_RDWR))
 }
 
 #[test]
@@ -12,7 +12,7 @@ fn the_lowest_descriptor_is_taken_and_the_table_is_bounded() {
     let user = Endpoint::new(1, 20);
     assert!(processes.admit(user).unwrap().is_none());
     let process = processes.get(user).unwrap();
-    let file = || Rc::new(OpenFile::new(Object::Terminal, O_RDONLY));
+    let file = || Rc::new(OpenFile::new(Object::Device(Device::Terminal), O_RDONLY));
     for expected in 3..OPEN_MAX as u64 {
         assert_eq!(process.install(file()), Ok(expected));
     }
@@ -46,7 +46,7 @@ fn another_generation_inherits_nothing() {
 #[test]
 fn open_modes() {
     let check = |flags| {
-        let file = OpenFile::new(Object::Terminal, flags);
+        let file = OpenFile::new(Object::Device(Device::Terminal), flags);
         (file.check_readable().is_ok(), file.check_writable().is_ok(), file.appends())
     };
     assert_eq!(check(O_RDONLY | O_CREAT), (true, false, false));
@@ -59,7 +59,7 @@ fn a_child_shares_the_open_files_and_not_the_table() {
     let mut processes = processes();
     let (parent, child) = (Endpoint::new(1, 20), Endpoint::new(1, 21));
     assert!(processes.admit(parent).unwrap().is_none());
-    let shared = Rc::new(OpenFile::new(Object::Terminal, O_RDONLY));
+    let shared = Rc::new(OpenFile::new(Object::Device(Device::Terminal), O_RDONLY));
     assert_eq!(processes.get(parent).unwrap().install(Rc::clone(&shared)), Ok(3));
     assert!(processes.fork(parent, child).unwrap().is_none());
     assert!(Rc::ptr_eq(&processes.get(child).unwrap().open_file(3).unwrap(), &shared));
@@ -78,7 +78,7 @@ fn duplicates() {
     let user = Endpoint::new(1, 20);
     assert!(processes.admit(user).unwrap().is_none());
     let process = processes.get(user).unwrap();
-    let file = Rc::new(OpenFile::new(Object::Terminal, O_RDONLY));
+    let file = Rc::new(OpenFile::new(Object::Device(Device::Terminal), O_RDONLY));
     assert_eq!(process.install(Rc::clone(&file)), Ok(3));
     assert!(matches!(process.duplicate(3, -1), Ok((4, None))));
     assert!(matches!(process.duplicate(3, 1), Ok((1, Some(_)))));

@@ -4,8 +4,10 @@
 //! nothing that outlives it until the file system has given a final answer.
 
 mod data;
+mod device;
 mod names;
 mod open;
+mod pipe;
 mod status;
 pub(crate) mod system;
 pub(crate) mod vm;

@@ -22,11 +22,13 @@ use refault_abi::grant::Tag;
 use refault_abi::layout::{PAGE, page_ceil, page_floor};
 use refault_abi::message::Status;
 use refault_abi::options::Retry;
-use refault_abi::{Errno, GrantId, Message, Result, fs};
+use refault_abi::{Endpoint, Errno, GrantId, Message, Result, fs};
 
 use crate::kernel::{Access, Fault, Granted, Kernel, Side, UserMemory};
+use crate::seeded;
 use crate::server::Vfs;
-use crate::transport::Mount;
+use crate::transport::NOT_SENT;
+use crate::vnode::Vnode;
 
 /// Faults a page may have in one operation. A page that VM has just made present faults again only if somebody
 /// takes it away again; eight times in a row is no coincidence any more.
@@ -63,12 +65,21 @@ pub struct Frozen {
     pub position: u64,
     /// The user's memory.
     pub memory: UserMemory,
+    /// Why repeating is safe.
+    pub replay: Replay,
+    /// The position is where the file ended. Only a seeded mistake asks.
+    pub append: bool,
 }
 
 impl Frozen {
+    /// An operation on an inode, from its beginning.
+    pub fn new(operation: u16, inode: u64, memory: UserMemory) -> Frozen {
+        Frozen { operation, inode, position: 0, memory, replay: Replay::of(operation), append: false }
+    }
+
     /// The request of an attempt whose memory is granted as `grant`.
     pub fn io(&self, grant: GrantId) -> Message {
-        let Frozen { operation, inode, position, memory } = *self;
+        let Frozen { operation, inode, position, memory, .. } = *self;
         Message::new(operation, &fs::Io { inode, grant: grant.0, position, bytes: memory.bytes })
     }
 }
@@ -155,33 +166,47 @@ impl Budget {
     }
 }
 
-/// Runs `frozen` on `mount` until it has a result that no fault has touched: the file system's last answer, or
-/// why there is none. `request` builds an attempt's message around its grant.
-pub async fn run<K: Kernel>(
+/// Runs `frozen` on the file system of `vnode` until it has a result that no fault has touched: the file system's last answer,
+/// or why there is none. `request` builds an attempt's message around its grant, for the process that will get both; what else
+/// it returns lives as long as the attempt.
+pub async fn run<K: Kernel, X>(
     vfs: &Vfs<K>,
-    mount: &Rc<Mount>,
+    vnode: &Rc<Vnode>,
     frozen: &Frozen,
-    request: impl Fn(GrantId) -> Message,
+    request: impl Fn(&Frozen, Endpoint, GrantId) -> Result<(Message, X)>,
 ) -> Result<Message> {
     let memory = &frozen.memory;
-    let replay = Replay::of(frozen.operation);
+    let bug = vfs.options.bug;
     let number = vfs.next_request();
     let mut budget = Budget::new(memory.address, memory.bytes);
     let mut attempt: u16 = 1;
     let mut cpf_try = vfs.options.cpf_try;
+    let mut last = None;
     loop {
+        let turn = vfs.turn(vnode).await?;
+        let grantee = turn.endpoint();
         let tag = Tag::new(frozen.operation, attempt, number);
-        let grant = vfs.kernel.grant_user(mount.endpoint, memory, cpf_try, tag)?;
-        let answer = vfs.call(mount, request(grant.id())).await;
+        let grant = vfs.kernel.grant_user(grantee, memory, cpf_try, tag)?;
+        let (message, _others) = request(&seeded::inputs(bug, frozen, last.as_ref()), grantee, grant.id())?;
+        let answer = vfs.exchange(turn, message).await;
         let mark = grant.revoke();
         if mark.is_some() {
             vfs.kernel.count(Counter::VfsMarksSeen);
         }
-        // The transport's failure is final: there is no file system to repeat anything.
-        let message = answer?;
+        let message = match answer {
+            Ok(message) => message,
+            // Nobody has seen this attempt.
+            Err(NOT_SENT) => continue,
+            // Who has may have done any part of it.
+            Err(error) => return Err(error),
+        };
         let result = message.get::<Status>().check();
-        let (cure, keep_try) = match decide(vfs.options.retry, replay, attempt, result, mark) {
-            Decision::Final => return result.map(|_| message),
+        let decision = decide(vfs.options.retry, frozen.replay, attempt, result, mark);
+        let (cure, keep_try) = match seeded::decision(bug, decision, frozen.operation, attempt, result, mark)
+        {
+            Decision::Final => {
+                return result.map(|_| message).inspect_err(|_| seeded::after_error(vfs, frozen, grantee));
+            }
             Decision::GiveUp => {
                 vfs.kernel.count(Counter::VfsGivenUp);
                 return Err(Errno::EFAULT);
@@ -192,17 +217,25 @@ pub async fn run<K: Kernel>(
             vfs.kernel.count(Counter::VfsGivenUp);
             return Err(Errno::EFAULT);
         }
-        cured(vfs, mount, memory, cure, mark).await?;
+        if !seeded::skips_cure(bug) {
+            cured(vfs, grantee, memory, cure, mark).await?;
+        }
         vfs.kernel.count(Counter::VfsRepeats);
         attempt = attempt.saturating_add(1);
         cpf_try = keep_try && vfs.options.cpf_try;
+        last = Some(message);
     }
+}
+
+/// [`run`] for an operation whose message is an [`fs::Io`].
+pub async fn transfer<K: Kernel>(vfs: &Vfs<K>, vnode: &Rc<Vnode>, frozen: &Frozen) -> Result<Message> {
+    run(vfs, vnode, frozen, |inputs, _, grant| Ok((inputs.io(grant), ()))).await
 }
 
 /// Has VM do `cure`.
 async fn cured<K: Kernel>(
     vfs: &Vfs<K>,
-    mount: &Mount,
+    grantee: Endpoint,
     memory: &UserMemory,
     cure: Cure,
     mark: Option<Fault>,
@@ -220,7 +253,7 @@ async fn cured<K: Kernel>(
         Cure::Grantee(fault) => {
             let write = mark.is_some_and(|mark| mark.write);
             // A grantee that cannot be helped is bounded by the budget, and is not the user's bad address.
-            let _ = vfs.handle_memory(mount.endpoint, page_floor(fault), PAGE, write).await;
+            let _ = vfs.handle_memory(grantee, page_floor(fault), PAGE, write).await;
             Ok(())
         }
     }

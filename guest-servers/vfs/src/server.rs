@@ -6,24 +6,26 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::future::Future;
 
+use refault_abi::counters::Counter;
 use refault_abi::message::{REPLY, Status};
-use refault_abi::options::Options;
+use refault_abi::options::{Mode, Options};
 use refault_abi::vfs::{self, O_RDWR};
-use refault_abi::{Endpoint, Errno, Message, Result, fs};
+use refault_abi::{Endpoint, Errno, Message, Result, fs, rs};
 
 use crate::cell::OneShot;
+use crate::device::Device;
 use crate::executor::Executor;
+use crate::faithful::Faithful;
 use crate::kernel::Kernel;
+use crate::mount::{Mount, Mounts, Role};
 use crate::process::{Object, OpenFile, Process, Processes};
 use crate::requests::vm::Pins;
-use crate::transport::{Mount, Transactions};
-use crate::vnode::{Shelf, Vnode};
+use crate::transport::Transactions;
+use crate::vnode::{Chore, Shelf, Vnode};
 
-/// Device number of the root file system, towards the file system and VM.
-pub const ROOT_DEVICE: u64 = 1;
-
-/// The root directory, or why there is none.
+/// The root directory of a disk, or why there is none.
 enum Root {
     /// The file system is reading its superblock; these wait for it.
     Mounting(Vec<Rc<OneShot<()>>>),
@@ -42,29 +44,39 @@ pub struct Vfs<K> {
     pub(crate) shelf: Shelf,
     /// Processes.
     pub(crate) processes: RefCell<Processes>,
-    /// Vnodes that VM has mapped.
+    /// What VM has mapped.
     pub(crate) pins: RefCell<Pins>,
-    root: RefCell<Root>,
+    /// File systems and drivers.
+    pub(crate) mounts: Mounts,
+    /// What only the seed's VFS has.
+    pub(crate) faithful: Option<Faithful>,
+    roots: Vec<RefCell<Root>>,
     executor: Executor,
     requests: Cell<u32>,
 }
 
 impl<K: Kernel> Vfs<K> {
-    /// A server that begins by mounting the root file system.
-    pub fn new(kernel: K, options: Options) -> Rc<Vfs<K>> {
+    /// A server that begins by mounting the disks: the root file system, and another at `/mnt` if there is a second one.
+    pub fn new(kernel: K, options: Options, second_disk: bool) -> Rc<Vfs<K>> {
+        let mounts = Mounts::new(second_disk);
+        let terminal = OpenFile::new(Object::Device(Device::Terminal), O_RDWR);
         let server = Rc::new(Vfs {
             kernel,
             options,
             transactions: RefCell::default(),
             shelf: Shelf::default(),
-            processes: RefCell::new(Processes::new(OpenFile::new(Object::Terminal, O_RDWR))),
+            processes: RefCell::new(Processes::new(terminal)),
             pins: RefCell::default(),
-            root: RefCell::new(Root::Mounting(Vec::new())),
+            faithful: (options.mode == Mode::Faithful).then(Faithful::default),
+            roots: mounts.disks.iter().map(|_| RefCell::new(Root::Mounting(Vec::new()))).collect(),
+            mounts,
             executor: Executor::new(),
             requests: Cell::new(0),
         });
-        let mounter = Rc::clone(&server);
-        server.executor.spawn(async move { mounter.mount_root().await });
+        for mount in &server.mounts.disks {
+            let (mounter, mount) = (Rc::clone(&server), Rc::clone(mount));
+            server.spawn(Endpoint::VFS, async move { mounter.mount_disk(&mount).await });
+        }
         server.run();
         server
     }
@@ -76,27 +88,32 @@ impl<K: Kernel> Vfs<K> {
         number
     }
 
+    /// For whom the running task works.
+    pub(crate) fn client(&self) -> Endpoint {
+        self.executor.client()
+    }
+
+    /// Begins a task for `client`.
+    pub(crate) fn spawn(&self, client: Endpoint, task: impl Future<Output = ()> + 'static) {
+        self.executor.spawn(client, task);
+    }
+
     /// Takes a message that is no notification. `waits`: it came by SENDREC.
     pub fn take(self: &Rc<Self>, message: &Message, waits: bool) {
         let sender = message.sender();
+        let (server, request) = (Rc::clone(self), *message);
         if message.kind() == REPLY && message.transaction() != 0 {
             // An answer that nobody waits for is dropped, not answered.
             self.answered(message);
         } else if sender == Endpoint::VM && message.kind() == vfs::VMCALL {
-            let (server, message) = (Rc::clone(self), *message);
-            self.executor.spawn(async move { server.vm_call(&message).await });
+            self.spawn(sender, async move { server.vm_call(&request).await });
         } else if sender == Endpoint::PM {
-            let (server, message) = (Rc::clone(self), *message);
-            self.executor.spawn(async move { server.pm_call(&message).await });
+            self.spawn(sender, async move { server.pm_call(&request).await });
+        } else if sender == Endpoint::RS && message.kind() == rs::RESTARTED {
+            self.restarted(&message.get());
         } else {
             self.begin(message, waits);
         }
-        self.run();
-    }
-
-    /// Whoever was asked and is dead will not answer.
-    pub fn died(self: &Rc<Self>, endpoint: Endpoint) {
-        self.lost(endpoint);
         self.run();
     }
 
@@ -105,29 +122,58 @@ impl<K: Kernel> Vfs<K> {
         self.executor.tasks()
     }
 
-    fn run(&self) {
+    pub(crate) fn run(self: &Rc<Self>) {
         loop {
             self.executor.run();
-            let orphans = self.shelf.orphans();
-            if orphans.is_empty() {
+            let chores = self.shelf.chores();
+            if chores.is_empty() {
                 return;
             }
-            for orphan in orphans {
-                // The answer says nothing: the references are gone from here in any case.
-                let _ = self.enqueue(&orphan.mount, Message::new(fs::PUTNODE, &orphan.references));
+            for chore in chores {
+                let server = Rc::clone(self);
+                self.spawn(Endpoint::VFS, async move { server.tell(chore).await });
+            }
+        }
+    }
+
+    /// Tells a file system that somebody let go. What it answers does not matter: it is gone from here in any case.
+    async fn tell(&self, chore: Chore) {
+        match chore {
+            Chore::PutNode(orphan) => loop {
+                let Ok(turn) = self.turn_at(&orphan.mount).await else { return };
+                if orphan.mount.generation() != orphan.generation {
+                    return;
+                }
+                let request = Message::new(fs::PUTNODE, &orphan.references);
+                if self.exchange(turn, request).await.err() != Some(crate::transport::NOT_SENT) {
+                    return;
+                }
+            },
+            Chore::ClosePipe { pipe, writing } => {
+                let end = fs::Io {
+                    inode: pipe.vnode.inode,
+                    grant: -1,
+                    position: u64::from(writing),
+                    ..fs::Io::default()
+                };
+                let _ = self.call(&pipe.vnode, Message::new(fs::CLOSEPIPE, &end)).await;
+                pipe.moved();
             }
         }
     }
 
     /// Starts a process's request.
     fn begin(self: &Rc<Self>, message: &Message, waits: bool) {
+        self.kernel.count(Counter::VfsCalls);
         if let Err(error) = self.admit(message.sender()) {
             self.reply(message, Err(error), waits);
             return;
         }
         let (server, message) = (Rc::clone(self), *message);
-        self.executor.spawn(async move {
+        self.spawn(message.sender(), async move {
+            let worker = server.worker(false).await;
             let result = server.serve(&message).await;
+            drop(worker);
             server.with_process(message.sender(), |process| process.busy = false).unwrap_or(());
             server.reply(&message, result, waits);
         });
@@ -145,6 +191,7 @@ impl<K: Kernel> Vfs<K> {
     }
 
     fn reply(&self, request: &Message, result: Result<u64>, waits: bool) {
+        self.kernel.count(Counter::VfsAnswers);
         self.kernel.answer(request.sender(), &request.reply(REPLY, &Status::of(result)), waits);
     }
 
@@ -162,27 +209,35 @@ impl<K: Kernel> Vfs<K> {
         self.with_process(endpoint, |process| process.open_file(descriptor))?
     }
 
-    async fn mount_root(&self) {
-        let mount = Rc::new(Mount::new(Endpoint::MFS, ROOT_DEVICE));
-        let request = fs::Mount { device: ROOT_DEVICE, driver: Endpoint::BLK.raw(), ..fs::Mount::default() };
-        let answer = self.call(&mount, Message::new(fs::READSUPER, &request)).await;
-        let root = answer.and_then(|message| {
-            let node: fs::Node = message.get();
-            match Errno::check(node.result) {
-                Ok(_) => Ok(self.shelf.found(&mount, &node)),
-                // To whoever names a path, an argument of the mount's says nothing.
-                Err(Errno::EINVAL) => Err(Errno::ENODEV),
-                Err(error) => Err(error),
-            }
-        });
-        if let Root::Mounting(waiting) = self.root.replace(Root::Mounted(root)) {
+    /// What became of the mounting of a disk. A root directory that is there stays.
+    pub(crate) fn mounted(&self, mount: &Mount, root: Result<Rc<Vnode>>) {
+        let Role::Disk(disk) = mount.role else { return };
+        let Some(place) = self.roots.get(disk as usize) else { return };
+        if matches!(&*place.borrow(), Root::Mounted(Ok(_))) {
+            return;
+        }
+        if let Root::Mounting(waiting) = place.replace(Root::Mounted(root)) {
             waiting.iter().for_each(|shot| shot.set(()));
         }
     }
 
     /// The root directory, once the file system has been mounted, or why it could not be.
     pub(crate) async fn root(&self) -> Result<Rc<Vnode>> {
-        let turn = match &mut *self.root.borrow_mut() {
+        self.disk_root(0).await
+    }
+
+    /// Device and inode of the root directory, if it is mounted.
+    pub(crate) fn root_inode(&self) -> Option<(u64, u64)> {
+        match &*self.roots.first()?.borrow() {
+            Root::Mounted(Ok(root)) => Some((root.mount.device, root.inode)),
+            Root::Mounted(Err(_)) | Root::Mounting(_) => None,
+        }
+    }
+
+    /// The root directory of a disk's file system.
+    pub(crate) async fn disk_root(&self, disk: usize) -> Result<Rc<Vnode>> {
+        let place = self.roots.get(disk).ok_or(Errno::ENXIO)?;
+        let turn = match &mut *place.borrow_mut() {
             Root::Mounted(root) => return root.clone(),
             Root::Mounting(waiting) => {
                 let shot = Rc::new(OneShot::new());
@@ -190,8 +245,9 @@ impl<K: Kernel> Vfs<K> {
                 shot
             }
         };
+        let _note = self.kernel.waits(self.client(), Endpoint::VFS, Endpoint::VFS, "mounting of a disk");
         turn.wait().await;
-        match &*self.root.borrow() {
+        match &*place.borrow() {
             Root::Mounted(root) => root.clone(),
             Root::Mounting(_) => Err(Errno::EIO),
         }
@@ -222,6 +278,7 @@ impl<K: Kernel> Vfs<K> {
             vfs::RENAME => self.rename(user, message.get()).await,
             vfs::LINK => self.link(user, message.get()).await,
             vfs::CHDIR => self.chdir(user, message.get()).await,
+            vfs::PIPE => self.pipe(user).await,
             vfs::SYNC => self.everything(fs::SYNC).await,
             vfs::FLUSH_CACHES => self.everything(fs::FLUSH).await,
             _ => Err(Errno::EBADREQUEST),

@@ -6,6 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use refault_abi::counters::Counter;
 use refault_abi::options::Retry;
 use refault_abi::vfs::PATH_MAX;
 use refault_abi::{Endpoint, Errno, Result};
@@ -58,8 +59,8 @@ impl<K: Kernel> Vfs<K> {
                 Err(CopyError::Other(error)) => return Err(error),
                 Err(CopyError::Fault(fault)) => {
                     let again = match self.options.retry {
-                        Retry::Hardened => budget.spend(fault),
-                        Retry::Efault | Retry::Mark => repeats == 0,
+                        Retry::Hardened if self.faithful.is_none() => budget.spend(fault),
+                        Retry::Hardened | Retry::Efault | Retry::Mark => repeats == 0,
                     };
                     if !again {
                         return Err(Errno::EFAULT);
@@ -67,6 +68,7 @@ impl<K: Kernel> Vfs<K> {
                 }
             }
             self.handle_memory(user, address, length, write).await?;
+            self.kernel.count(Counter::VfsRawRepeats);
             repeats += 1;
         }
     }

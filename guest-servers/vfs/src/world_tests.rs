@@ -6,7 +6,7 @@ use refault_abi::counters::Counter;
 use refault_abi::options::{FsReply, Retry};
 use refault_abi::pattern::{fill, matching_prefix};
 use refault_abi::vfs::{self, O_APPEND, O_CREAT, O_EXCL, O_RDWR, O_TRUNC, O_WRONLY};
-use refault_abi::{Endpoint, Errno, Message, fs, kcall, vm};
+use refault_abi::{Endpoint, Errno, Message, fs, vm};
 
 use crate::world::{Inode, MEMORY, ROOT, USER, World};
 
@@ -195,32 +195,18 @@ fn a_failed_append_leaves_the_size_known() {
 fn a_page_in_takes_no_lock_that_a_requester_holds() {
     for request in [vfs::READ, vfs::WRITE] {
         let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
-        let lookup = vfs::VmCall {
-            operation: vfs::FDLOOKUP,
-            endpoint: USER.raw(),
-            descriptor: 3,
-            request: 77,
-            ..vfs::VmCall::default()
-        };
-        world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &lookup));
-        let reply: vm::VfsReply = world.state.borrow_mut().outbox.pop_back().unwrap().1.get();
+        let reply = world.fd_lookup(3);
         assert_eq!((reply.result, reply.request, reply.inode, reply.size), (0, 77, 2, BYTES));
         // The buffer is a mapping of the very file that is read or written through the very same descriptor.
-        {
-            let mut state = world.state.borrow_mut();
-            for page in 1..=9 {
-                state.absent.insert(page);
-                state.file_pages.insert(page, reply.handle);
-            }
-        }
-        assert_eq!(world.io(request, 3, BUFFER, BYTES, 0), Ok(BYTES));
-        assert_eq!(world.position(3), BYTES, "page-ins move no position");
+        let handle = world.map(3, 1, 8);
+        assert_eq!(world.io(request, 3, BUFFER, BYTES - 4096, 0), Ok(BYTES - 4096));
+        assert_eq!(world.position(3), BYTES - 4096, "page-ins move no position");
         let peeks = world.state.borrow().log.iter().filter(|(kind, _)| *kind == fs::PEEK).count();
-        assert_eq!(peeks, 9);
+        assert_eq!(peeks, 8);
 
-        let release = vfs::VmCall { operation: vfs::RELEASE, handle: reply.handle, ..vfs::VmCall::default() };
-        world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &release));
-        let stale = vfs::VmCall { operation: vfs::PAGEIN, handle: reply.handle, ..vfs::VmCall::default() };
+        world.release(reply.handle);
+        world.release(handle);
+        let stale = vfs::VmCall { operation: vfs::PAGEIN, handle, ..vfs::VmCall::default() };
         world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &stale));
         let results: Vec<i64> =
             world.state.borrow().outbox.iter().map(|(_, m)| m.get::<vm::VfsReply>().result).collect();
@@ -317,27 +303,6 @@ fn answers_reach_only_whom_they_are_for() {
 }
 
 #[test]
-fn a_dead_file_system_answers_eio_to_everybody() {
-    let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
-    let other = Endpoint::new(1, 21);
-    let io = vfs::Io { descriptor: 3, address: BUFFER, bytes: 10, ..vfs::Io::default() };
-    world.deliver(USER, Message::new(vfs::READ, &io));
-    let path = vfs::Path { address: 0, length: 6, ..vfs::Path::default() };
-    world.deliver(other, Message::new(vfs::OPEN, &path));
-    world.state.borrow_mut().outbox.clear();
-    let target = kcall::Target { endpoint: Endpoint::MFS.raw(), reserved: 0 };
-    world.deliver(Endpoint::PM, Message::new(vfs::PM_EXIT, &target));
-    let answers: Vec<_> = world.state.borrow_mut().answers.drain(..).collect();
-    assert_eq!(answers.len(), 2);
-    for (_, answer) in answers {
-        assert_eq!(answer.get::<refault_abi::message::Status>().check(), Err(Errno::EIO));
-    }
-    world.state.borrow_mut().outbox.clear();
-    assert_eq!(world.io(vfs::READ, 3, BUFFER, 10, 0), Err(Errno::EIO), "and later");
-    assert_eq!(world.vfs.tasks(), 0);
-}
-
-#[test]
 fn programs_are_pinned_and_processes_forked() {
     let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
     let exec = |path: &[u8], endpoint: Endpoint| {
@@ -368,10 +333,8 @@ fn programs_are_pinned_and_processes_forked() {
     };
     assert_eq!((read(USER), read(child)), (Ok(100), Ok(100)));
     assert_eq!(world.position(3), 200, "one position");
-    let target = kcall::Target { endpoint: child.raw(), reserved: 0 };
-    assert_eq!(world.call(Endpoint::PM, Message::new(vfs::PM_EXIT, &target)), Ok(0));
+    world.exit(child);
     assert_eq!(read(USER), Ok(100));
-    let release = vfs::VmCall { operation: vfs::RELEASE, handle: program.handle, ..vfs::VmCall::default() };
-    world.deliver(Endpoint::VM, Message::new(vfs::VMCALL, &release));
+    world.release(program.handle);
     world.check_nothing_left();
 }

@@ -153,6 +153,13 @@ impl Handle {
 
 impl Kernel for Handle {
     type Grant<'a> = Lent<'a>;
+    type Wait = ();
+
+    fn waits(&self, _: Endpoint, _: Endpoint, _: Endpoint, _: &'static str) {}
+
+    fn send(&self, _: Endpoint, _: &Message) {
+        unreachable!("hardened");
+    }
 
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
         self.0.borrow_mut().outbox.push_back((to, *message));
@@ -220,7 +227,7 @@ impl System for Handle {
     type Page = Vec<u8>;
     type Disk = Handle;
 
-    fn disk(&mut self, _: Endpoint) -> Handle {
+    fn disk(&mut self, _: Endpoint, _: u32) -> Handle {
         self.clone()
     }
 
@@ -230,7 +237,7 @@ impl System for Handle {
 
     fn release(&mut self, _: Vec<u8>, _: bool) {}
 
-    fn announce(&mut self, _: u64, _: PageKey, _: &Vec<u8>) -> Result<()> {
+    fn announce(&mut self, _: u64, _: PageKey, _: &Vec<u8>, _: bool) -> Result<()> {
         Ok(())
     }
 
@@ -272,7 +279,7 @@ impl Joined {
             inner.disk = empty_image();
         }
         let options = Options { retry, ..Options::parse("").unwrap() };
-        let vfs = Vfs::new(machine.clone(), options);
+        let vfs = Vfs::new(machine.clone(), options, false);
         let mfs = RefCell::new(Server::new(machine.clone(), mode, Limits::default()));
         let joined = Joined { machine, vfs, mfs };
         joined.settle();

@@ -4,25 +4,25 @@
 //! and before the first attempt, and set once, from the final answer. In between they are the [`Frozen`] inputs.
 
 use alloc::rc::Rc;
-use alloc::vec;
 
-use refault_abi::grant::Tag;
 use refault_abi::message::Status;
 use refault_abi::vfs::{Io, Stat};
-use refault_abi::{Endpoint, Errno, GrantId, Message, Result, cdev, fs};
+use refault_abi::{Endpoint, Errno, GrantId, Message, Result, fs};
 use zerocopy::FromBytes;
 
 use crate::cell::Mode;
+use crate::device;
 use crate::kernel::{Access, Granted, Kernel, UserMemory};
 use crate::path::Kind;
 use crate::position::{explicit, readable, seek, user_range, writable};
 use crate::process::Object;
 use crate::retry::{self, Frozen};
 use crate::server::Vfs;
+use crate::transport::NOT_SENT;
 use crate::vnode::Vnode;
 
 /// A count that a file system or driver answered: it cannot have moved more than it was asked to.
-fn counted(answered: u64, asked: u64) -> Result<u64> {
+pub(super) fn counted(answered: u64, asked: u64) -> Result<u64> {
     if answered <= asked { Ok(answered) } else { Err(Errno::EIO) }
 }
 
@@ -32,24 +32,38 @@ impl<K: Kernel> Vfs<K> {
         file.check_readable()?;
         user_range(io.address, io.bytes)?;
         let memory = UserMemory { owner: user, address: io.address, bytes: io.bytes, access: Access::Write };
-        let Object::Vnode(vnode) = &file.object else {
-            return self.terminal(cdev::READ, memory, at_offset).await;
+        let vnode = match &file.object {
+            Object::Vnode(vnode) => vnode,
+            Object::Device(device) => return self.read_device(*device, memory, at_offset).await,
+            Object::Pipe(_) if at_offset => return Err(Errno::ESPIPE),
+            Object::Pipe(end) => return self.read_pipe(end, memory).await,
         };
-        check_regular(vnode)?;
+        check_bytes(vnode)?;
 
         let given = if at_offset { Some(explicit(io.offset)?) } else { None };
         let _turn = match given {
             Some(_) => None,
-            None => Some(file.lock.take(Mode::Exclusive).await),
+            None => Some(self.lock(&file.lock, Mode::Exclusive, "open-file lock").await),
         };
-        let _order = vnode.lock.take(Mode::Shared).await;
+        let _order = self.lock(&vnode.lock, Mode::Shared, "file lock").await;
+        let _global = self.block_special(vnode).await;
         let position = given.unwrap_or_else(|| file.position.get());
-        let bytes = readable(position, vnode.size.get(), io.bytes);
+        let bytes = match vnode.is_block() {
+            // Where a disk ends is known where it is read.
+            true => io.bytes,
+            false => readable(position, vnode.size.get(), io.bytes),
+        };
         if bytes == 0 {
             return Ok(0);
         }
-        let done = self.transfer(vnode, fs::READ, position, UserMemory { bytes, ..memory }).await?;
+        let operation = if vnode.is_block() { fs::BREAD } else { fs::READ };
+        let frozen =
+            Frozen { position, ..Frozen::new(operation, vnode.inode, UserMemory { bytes, ..memory }) };
+        let done: fs::Done = retry::transfer(self, vnode, &frozen).await?.get();
         let moved = counted(Errno::check(done.result)?, bytes)?;
+        if vnode.is_block() {
+            vnode.size.set(done.size);
+        }
         if given.is_none() {
             file.position.set(position.saturating_add(moved));
         }
@@ -61,32 +75,42 @@ impl<K: Kernel> Vfs<K> {
         file.check_writable()?;
         user_range(io.address, io.bytes)?;
         let memory = UserMemory { owner: user, address: io.address, bytes: io.bytes, access: Access::Read };
-        let Object::Vnode(vnode) = &file.object else {
-            return self.terminal(cdev::WRITE, memory, at_offset).await;
+        let vnode = match &file.object {
+            Object::Vnode(vnode) => vnode,
+            Object::Device(device) => return self.write_device(*device, memory, at_offset).await,
+            Object::Pipe(_) if at_offset => return Err(Errno::ESPIPE),
+            Object::Pipe(end) => return self.write_pipe(end, memory).await,
         };
-        check_regular(vnode)?;
+        check_bytes(vnode)?;
 
         let given = if at_offset { Some(explicit(io.offset)?) } else { None };
         let _turn = match given {
             Some(_) => None,
-            None => Some(file.lock.take(Mode::Exclusive).await),
+            None => Some(self.lock(&file.lock, Mode::Exclusive, "open-file lock").await),
         };
-        let _order = vnode.lock.take(Mode::Exclusive).await;
+        let _order = self.lock(&vnode.lock, Mode::Exclusive, "file lock").await;
+        let _global = self.block_special(vnode).await;
+        let append = given.is_none() && file.appends() && vnode.is_regular();
         let position = match given {
             Some(position) => position,
             // The end of the file now: no attempt looks at the size again.
-            None if file.appends() => vnode.size.get(),
+            None if append => vnode.size.get(),
             None => file.position.get(),
         };
         let bytes = writable(position, io.bytes)?;
         if bytes == 0 {
             return Ok(0);
         }
-        let done = match self.transfer(vnode, fs::WRITE, position, UserMemory { bytes, ..memory }).await {
-            Ok(done) => done,
+        let operation = if vnode.is_block() { fs::BWRITE } else { fs::WRITE };
+        let memory = UserMemory { bytes, ..memory };
+        let frozen = Frozen { position, append, ..Frozen::new(operation, vnode.inode, memory) };
+        let done: fs::Done = match retry::transfer(self, vnode, &frozen).await {
+            Ok(done) => done.get(),
             Err(error) => {
-                // An attempt that came to nothing may still have made the file longer.
-                self.refresh_size(vnode).await;
+                // An attempt that came to nothing may still have made the file longer. The seed does not look.
+                if vnode.is_regular() && self.faithful.is_none() {
+                    self.refresh_size(vnode).await;
+                }
                 return Err(error);
             }
         };
@@ -98,50 +122,47 @@ impl<K: Kernel> Vfs<K> {
         Ok(moved)
     }
 
-    /// A transfer between a file and a user's memory, with the retry.
-    async fn transfer(
-        &self,
-        vnode: &Rc<Vnode>,
-        operation: u16,
-        position: u64,
-        memory: UserMemory,
-    ) -> Result<fs::Done> {
-        let frozen = Frozen { operation, inode: vnode.inode, position, memory };
-        let answer = retry::run(self, &vnode.mount, &frozen, |grant| frozen.io(grant)).await?;
-        Ok(answer.get())
-    }
-
-    /// A transfer between the terminal and a user's memory. The driver may wait for VM, which needs nothing from it,
-    /// so the grant is without CPF_TRY.
-    async fn terminal(&self, operation: u16, memory: UserMemory, at_offset: bool) -> Result<u64> {
-        if at_offset {
-            return Err(Errno::ESPIPE);
-        }
-        if memory.bytes == 0 {
-            return Ok(0);
-        }
-        let tag = Tag::new(operation, 1, self.next_request());
-        let grant = self.kernel.grant_user(Endpoint::TTY, &memory, false, tag)?;
-        let request =
-            cdev::Transfer { grant: grant.id().0, bytes: memory.bytes, user: memory.owner.raw(), minor: 0 };
-        let answer = self.ask(Endpoint::TTY, Message::new(operation, &request)).await;
-        // Without CPF_TRY a mark says that waiting was given up; what was counted is on the terminal all the same.
-        let _ = grant.revoke();
-        counted(answer?.get::<Status>().check()?, memory.bytes)
-    }
-
     /// Asks the file system for the size of a file.
     async fn refresh_size(&self, vnode: &Rc<Vnode>) {
-        let mut bytes = vec![0; size_of::<Stat>()];
-        let Ok(grant) = self.kernel.lend_mut(vnode.mount.endpoint, &mut bytes) else { return };
-        let request =
-            fs::Io { inode: vnode.inode, grant: grant.id().0, position: 0, bytes: size_of::<Stat>() as u64 };
-        let answer = self.call(&vnode.mount, Message::new(fs::STAT, &request)).await;
-        let _ = grant.revoke();
+        let mut bytes = [0; size_of::<Stat>()];
+        let answer = self.fetch_own(vnode, fs::STAT, &mut bytes).await;
         if answer.and_then(|answer| answer.get::<Status>().check()).is_ok()
             && let Ok(stat) = Stat::read_from_bytes(&bytes)
         {
             vnode.size.set(stat.size);
+        }
+    }
+
+    /// Asks the file system of a vnode for something that it stores into VFS's own memory.
+    pub(crate) async fn fetch_own(
+        &self,
+        vnode: &Rc<Vnode>,
+        operation: u16,
+        bytes: &mut [u8],
+    ) -> Result<Message> {
+        let length = bytes.len() as u64;
+        loop {
+            let turn = self.turn(vnode).await?;
+            let grant = self.kernel.lend_mut(turn.endpoint(), bytes)?;
+            let request = fs::Io { inode: vnode.inode, grant: grant.id().0, position: 0, bytes: length };
+            let answer = self.exchange(turn, Message::new(operation, &request)).await;
+            // A grant over own memory is without CPF_TRY: it is marked only when waiting was given up, which is an error, too.
+            let _ = grant.revoke();
+            match answer {
+                Err(NOT_SENT) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Asks how large a disk is, for those who want its end before they have read from it.
+    pub(crate) async fn measure(&self, disk: &Rc<Vnode>) {
+        let nothing = fs::Io { grant: GrantId::NONE.0, ..fs::Io::default() };
+        if let Ok(answer) = self.call(disk, Message::new(fs::BREAD, &nothing)).await {
+            let done: fs::Done = answer.get();
+            if done.result >= 0 {
+                disk.size.set(done.size);
+            }
         }
     }
 
@@ -156,9 +177,18 @@ impl<K: Kernel> Vfs<K> {
         if io.bytes == 0 {
             return Err(Errno::EINVAL);
         }
-        let _turn = file.lock.take(Mode::Exclusive).await;
+        let _turn = self.lock(&file.lock, Mode::Exclusive, "open-file lock").await;
+        if vnode.mount.is_devices() {
+            let room = usize::try_from(io.bytes).unwrap_or(usize::MAX);
+            let (listed, next) = device::entries(&self.device_names(), file.position.get(), room);
+            self.store(user, io.address, &listed).await?;
+            file.position.set(next);
+            return Ok(listed.len() as u64);
+        }
         let memory = UserMemory { owner: user, address: io.address, bytes: io.bytes, access: Access::Write };
-        let done = self.transfer(vnode, fs::GETDENTS, file.position.get(), memory).await?;
+        let position = file.position.get();
+        let frozen = Frozen { position, ..Frozen::new(fs::GETDENTS, vnode.inode, memory) };
+        let done: fs::Done = retry::transfer(self, vnode, &frozen).await?.get();
         let stored = counted(Errno::check(done.result)?, io.bytes)?;
         file.position.set(done.position);
         Ok(stored)
@@ -167,7 +197,7 @@ impl<K: Kernel> Vfs<K> {
     pub(crate) async fn lseek(&self, user: Endpoint, io: Io) -> Result<u64> {
         let file = self.open_file(user, io.descriptor)?;
         let vnode = file.vnode(Errno::ESPIPE)?;
-        let _turn = file.lock.take(Mode::Exclusive).await;
+        let _turn = self.lock(&file.lock, Mode::Exclusive, "open-file lock").await;
         let target = seek(file.position.get(), vnode.size.get(), io.offset, io.flags)?;
         file.position.set(target);
         Ok(target)
@@ -183,9 +213,9 @@ impl<K: Kernel> Vfs<K> {
 
     /// Gives a regular file another size.
     pub(crate) async fn truncate(&self, vnode: &Rc<Vnode>, size: u64) -> Result<u64> {
-        let _order = vnode.lock.take(Mode::Exclusive).await;
+        let _order = self.lock(&vnode.lock, Mode::Exclusive, "file lock").await;
         let request = fs::Io { inode: vnode.inode, grant: GrantId::NONE.0, position: size, bytes: 0 };
-        let answer = self.call(&vnode.mount, Message::new(fs::FTRUNC, &request)).await?;
+        let answer = self.call(vnode, Message::new(fs::FTRUNC, &request)).await?;
         answer.get::<Status>().check()?;
         vnode.size.set(size);
         Ok(0)
@@ -194,7 +224,10 @@ impl<K: Kernel> Vfs<K> {
     pub(crate) async fn fsync(&self, user: Endpoint, io: Io) -> Result<u64> {
         let file = self.open_file(user, io.descriptor)?;
         let vnode = file.vnode(Errno::EINVAL)?;
-        let answer = self.call(&vnode.mount, Message::bare(fs::SYNC)).await?;
+        if vnode.mount.is_devices() {
+            return Err(Errno::EINVAL);
+        }
+        let answer = self.call(vnode, Message::bare(fs::SYNC)).await?;
         answer.get::<Status>().check().map(|_| 0)
     }
 }
@@ -206,4 +239,9 @@ fn check_regular(vnode: &Vnode) -> Result<()> {
         Kind::Directory => Err(Errno::EISDIR),
         Kind::Link | Kind::Other => Err(Errno::EINVAL),
     }
+}
+
+/// The same, for what disks can do, too.
+fn check_bytes(vnode: &Vnode) -> Result<()> {
+    if vnode.is_block() { Ok(()) } else { check_regular(vnode) }
 }

@@ -23,21 +23,35 @@ type Place = Found<Rc<Vnode>>;
 impl<K: Kernel> Vfs<K> {
     /// Sends a [`fs::Name`] request about a place. `inode2` and `mode` as the request wants them.
     async fn name_request(&self, operation: u16, place: &Place, mode: u32, inode2: u64) -> Result<u64> {
-        let mount = &place.directory.mount;
-        let grant = self.kernel.lend(mount.endpoint, &place.name)?;
-        let request = fs::Name {
-            directory: place.directory.inode,
-            grant: grant.id().0,
-            length: u32::try_from(place.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
-            mode,
-            grant2: -1,
-            inode2,
-            ..fs::Name::default()
-        };
-        let answer = self.call(mount, Message::new(operation, &request)).await;
-        // A grant over own memory is without CPF_TRY: it is marked only when waiting was given up, which is an error, too.
-        let _ = grant.revoke();
+        self.may_change(place, matches!(operation, fs::MKDIR | fs::LINK))?;
+        let length = u32::try_from(place.name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let answer = self
+            .call_with(&place.directory, |server| {
+                let grant = self.kernel.lend(server, &place.name)?;
+                let request = fs::Name {
+                    directory: place.directory.inode,
+                    grant: grant.id().0,
+                    length,
+                    mode,
+                    grant2: -1,
+                    inode2,
+                    ..fs::Name::default()
+                };
+                Ok((Message::new(operation, &request), grant))
+            })
+            .await;
         answer?.get::<Status>().check().map(|_| 0)
+    }
+
+    /// Whether a name may come or go at all: not in the tree of the devices, and not under a mounted tree.
+    fn may_change(&self, place: &Place, makes: bool) -> Result<()> {
+        if place.directory.mount.is_devices() {
+            return Err(Errno::EROFS);
+        }
+        if self.covers(&place.directory, &place.name) {
+            return Err(if makes { Errno::EEXIST } else { Errno::EBUSY });
+        }
+        Ok(())
     }
 
     pub(crate) async fn mkdir(&self, user: Endpoint, request: Path) -> Result<u64> {
@@ -102,22 +116,28 @@ impl<K: Kernel> Vfs<K> {
         {
             return Err(Errno::ENOTDIR);
         }
-        let mount = &old.directory.mount;
-        if !Rc::ptr_eq(mount, &new.directory.mount) {
+        if !Rc::ptr_eq(&old.directory.mount, &new.directory.mount) {
             return Err(Errno::EXDEV);
         }
-        let grant = self.kernel.lend(mount.endpoint, &old.name)?;
-        let grant2 = self.kernel.lend(mount.endpoint, &new.name)?;
-        let request = fs::Rename {
-            directory: old.directory.inode,
-            grant: grant.id().0,
-            directory2: new.directory.inode,
-            grant2: grant2.id().0,
-            length: u32::try_from(old.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
-            length2: u32::try_from(new.name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
-        };
-        let answer = self.call(mount, Message::new(fs::RENAME, &request)).await;
-        let _ = (grant.revoke(), grant2.revoke());
+        self.may_change(&old, false)?;
+        self.may_change(&new, false)?;
+        let length = u32::try_from(old.name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let length2 = u32::try_from(new.name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let answer = self
+            .call_with(&old.directory, |server| {
+                let grant = self.kernel.lend(server, &old.name)?;
+                let grant2 = self.kernel.lend(server, &new.name)?;
+                let request = fs::Rename {
+                    directory: old.directory.inode,
+                    grant: grant.id().0,
+                    directory2: new.directory.inode,
+                    grant2: grant2.id().0,
+                    length,
+                    length2,
+                };
+                Ok((Message::new(fs::RENAME, &request), (grant, grant2)))
+            })
+            .await;
         answer?.get::<Status>().check().map(|_| 0)
     }
 
@@ -133,26 +153,26 @@ impl<K: Kernel> Vfs<K> {
             return Err(Errno::ENAMETOOLONG);
         }
         user_range(request.buffer, request.bytes)?;
+        self.may_change(&place, true)?;
         let directory = &place.directory;
-        let name = self.kernel.lend(directory.mount.endpoint, &place.name)?;
         let length = u32::try_from(place.name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
         let memory =
             UserMemory { owner: user, address: request.buffer, bytes: request.bytes, access: Access::Read };
-        let frozen = Frozen { operation: fs::SLINK, inode: directory.inode, position: 0, memory };
-        let answer = retry::run(self, &directory.mount, &frozen, |grant| {
+        let frozen = Frozen::new(fs::SLINK, directory.inode, memory);
+        let answer = retry::run(self, directory, &frozen, |inputs, server, grant| {
+            let name = self.kernel.lend(server, &place.name)?;
             let request = fs::Name {
-                directory: frozen.inode,
+                directory: inputs.inode,
                 grant: name.id().0,
                 length,
                 mode: S_IFLNK | 0o777,
                 grant2: grant.0,
-                length2: frozen.memory.bytes,
+                length2: inputs.memory.bytes,
                 ..fs::Name::default()
             };
-            Message::new(fs::SLINK, &request)
+            Ok((Message::new(fs::SLINK, &request), name))
         })
         .await;
-        let _ = name.revoke();
         answer.map(|_| 0)
     }
 }

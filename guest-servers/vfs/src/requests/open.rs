@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use refault_abi::vfs::{Dup, Io, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_TRUNC, PATH_MAX, Path};
 use refault_abi::{Endpoint, Errno, Message, Result, fs};
 
+use crate::device::Device;
 use crate::kernel::{Granted, Kernel};
+use crate::mount::Role;
 use crate::path::{Found, Kind, Last, Tree, walk};
 use crate::process::{Object, OpenFile};
 use crate::server::Vfs;
@@ -41,7 +43,16 @@ impl<K: Kernel> Tree for Mounted<'_, K> {
     }
 
     async fn lookup(&self, directory: &Rc<Vnode>, name: &[u8]) -> Result<Rc<Vnode>> {
-        self.vfs.node_by_name(fs::LOOKUP, directory, name, 0).await
+        if name == b".." && self.vfs.is_mounted_root(directory).await {
+            return Ok(Rc::clone(&self.root));
+        }
+        if directory.mount.is_devices() {
+            return self.vfs.device_by_name(name);
+        }
+        match self.vfs.covering(directory, name).await {
+            Some(root) => Ok(root),
+            None => self.vfs.node_by_name(fs::LOOKUP, directory, name, 0).await,
+        }
     }
 
     async fn target(&self, link: &Rc<Vnode>) -> Result<Vec<u8>> {
@@ -53,11 +64,7 @@ impl<K: Kernel> Tree for Mounted<'_, K> {
         if target.is_empty() {
             return Ok(target);
         }
-        let grant = self.vfs.kernel.lend_mut(link.mount.endpoint, &mut target)?;
-        let request = fs::Io { inode: link.inode, grant: grant.id().0, position: 0, bytes: size };
-        let answer = self.vfs.call(&link.mount, Message::new(fs::RDLINK, &request)).await;
-        // A grant over own memory is without CPF_TRY: it is marked only when waiting was given up, which is an error, too.
-        let _ = grant.revoke();
+        let answer = self.vfs.fetch_own(link, fs::RDLINK, &mut target).await;
         let length = Errno::check(answer?.get::<fs::Done>().result)?;
         target.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         Ok(target)
@@ -93,21 +100,24 @@ impl<K: Kernel> Vfs<K> {
         name: &[u8],
         mode: u32,
     ) -> Result<Rc<Vnode>> {
-        let mount = &directory.mount;
-        let grant = self.kernel.lend(mount.endpoint, name)?;
-        let request = fs::Name {
-            directory: directory.inode,
-            grant: grant.id().0,
-            length: u32::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
-            mode,
-            grant2: -1,
-            ..fs::Name::default()
-        };
-        let answer = self.call(mount, Message::new(operation, &request)).await;
-        let _ = grant.revoke();
+        let length = u32::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let answer = self
+            .call_with(directory, |server| {
+                let grant = self.kernel.lend(server, name)?;
+                let request = fs::Name {
+                    directory: directory.inode,
+                    grant: grant.id().0,
+                    length,
+                    mode,
+                    grant2: -1,
+                    ..fs::Name::default()
+                };
+                Ok((Message::new(operation, &request), grant))
+            })
+            .await;
         let node: fs::Node = answer?.get();
         Errno::check(node.result)?;
-        Ok(self.shelf.found(mount, &node))
+        Ok(self.shelf.found(&directory.mount, &node, 1))
     }
 
     pub(crate) async fn open(&self, user: Endpoint, request: Path) -> Result<u64> {
@@ -123,14 +133,29 @@ impl<K: Kernel> Vfs<K> {
             Kind::Directory => {}
             Kind::Link => return Err(Errno::ELOOP),
             Kind::Other if flags & O_DIRECTORY != 0 => return Err(Errno::ENOTDIR),
-            Kind::Other if !vnode.is_regular() => return Err(Errno::ENXIO),
             Kind::Other => {}
         }
-        if flags & O_TRUNC != 0 && writes {
+        if flags & O_TRUNC != 0 && writes && vnode.is_regular() {
             self.truncate(&vnode, 0).await?;
         }
-        let file = Rc::new(OpenFile::new(Object::Vnode(vnode), flags));
+        let object = self.opened(vnode).await?;
+        let file = Rc::new(OpenFile::new(object, flags));
         self.with_process(user, |process| process.install(file))?
+    }
+
+    /// What an open file leads to whose path leads to `vnode`. ENXIO for a device that a disk only names.
+    async fn opened(&self, vnode: Rc<Vnode>) -> Result<Object> {
+        if vnode.kind() == Kind::Directory || vnode.is_regular() {
+            return Ok(Object::Vnode(vnode));
+        }
+        match vnode.mount.role {
+            Role::Disk(_) if vnode.is_block() && vnode.inode == fs::DEVICE_INODE => {
+                self.measure(&vnode).await;
+                Ok(Object::Vnode(vnode))
+            }
+            Role::Devices | Role::Driver => Device::of(vnode.inode).map(Object::Device).ok_or(Errno::ENXIO),
+            Role::Disk(_) | Role::Pipes => Err(Errno::ENXIO),
+        }
     }
 
     /// The node of a path, made if it does not exist and that was asked for.
@@ -145,6 +170,9 @@ impl<K: Kernel> Vfs<K> {
                 None if flags & O_CREAT == 0 => return Err(Errno::ENOENT),
                 None if found.slashes => return Err(Errno::EISDIR),
                 None => {}
+            }
+            if found.directory.mount.is_devices() {
+                return Err(Errno::EROFS);
             }
             let mode = S_IFREG | mode & PERMISSIONS;
             match self.node_by_name(fs::CREATE, &found.directory, &found.name, mode).await {

@@ -6,13 +6,15 @@ use refault_abi::vfs::{Io, O_NOFOLLOW, Path, Stat};
 use refault_abi::{Endpoint, Errno, Result, fs};
 use zerocopy::IntoBytes;
 
+use crate::device;
 use crate::kernel::{Access, Kernel, UserMemory};
+use crate::mount::Role;
 use crate::path::{Kind, Last};
 use crate::position::user_range;
 use crate::process::Object;
 use crate::retry::{self, Frozen};
 use crate::server::Vfs;
-use crate::vnode::{S_IFCHR, Vnode};
+use crate::vnode::Vnode;
 
 /// Bytes of a [`Stat`].
 const STAT_BYTES: u64 = size_of::<Stat>() as u64;
@@ -36,17 +38,29 @@ impl<K: Kernel> Vfs<K> {
         let file = self.open_file(user, io.descriptor)?;
         match &file.object {
             Object::Vnode(vnode) => self.stat_node(user, vnode, io.address).await,
-            Object::Terminal => {
-                let stat = Stat { mode: S_IFCHR | 0o620, links: 1, ..Stat::default() };
+            Object::Pipe(end) => self.stat_node(user, &end.pipe.vnode, io.address).await,
+            Object::Device(device) => {
+                let stat = device.stat(self.mounts.devices.device);
                 self.store(user, io.address, stat.as_bytes()).await.map(|()| 0)
             }
         }
     }
 
     async fn stat_node(&self, user: Endpoint, vnode: &Rc<Vnode>, address: u64) -> Result<u64> {
+        let from_file_system = match vnode.mount.role {
+            Role::Disk(_) => !vnode.is_block(),
+            Role::Pipes => true,
+            Role::Devices | Role::Driver => false,
+        };
+        if !from_file_system {
+            if vnode.is_block() {
+                self.measure(vnode).await;
+            }
+            return self.store(user, address, device::stat(vnode).as_bytes()).await.map(|()| 0);
+        }
         let memory = UserMemory { owner: user, address, bytes: STAT_BYTES, access: Access::Write };
-        let frozen = Frozen { operation: fs::STAT, inode: vnode.inode, position: 0, memory };
-        retry::run(self, &vnode.mount, &frozen, |grant| frozen.io(grant)).await.map(|_| 0)
+        let frozen = Frozen::new(fs::STAT, vnode.inode, memory);
+        retry::transfer(self, vnode, &frozen).await.map(|_| 0)
     }
 
     pub(crate) async fn readlink(&self, user: Endpoint, request: Path) -> Result<u64> {
@@ -60,8 +74,8 @@ impl<K: Kernel> Vfs<K> {
             return Err(Errno::EINVAL);
         }
         let memory = UserMemory { owner: user, address: buffer, bytes, access: Access::Write };
-        let frozen = Frozen { operation: fs::RDLINK, inode: link.inode, position: 0, memory };
-        let answer = retry::run(self, &link.mount, &frozen, |grant| frozen.io(grant)).await?;
+        let frozen = Frozen::new(fs::RDLINK, link.inode, memory);
+        let answer = retry::transfer(self, &link, &frozen).await?;
         let stored = Errno::check(answer.get::<fs::Done>().result)?;
         if stored <= bytes { Ok(stored) } else { Err(Errno::EIO) }
     }

@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use refault_abi::kcall::Target;
 use refault_abi::message::{REPLY, Status};
 use refault_abi::vfs::{PM_EXEC, PM_EXIT, PM_FORK, PM_NEW, PM_SHUTDOWN, PmExec, PmFork, Program};
-use refault_abi::{Endpoint, Errno, Message, Result, fs};
+use refault_abi::{Endpoint, Errno, Message, Result, cdev, fs};
 
 use crate::kernel::Kernel;
 use crate::path::Last;
@@ -16,15 +16,26 @@ use crate::vnode::Vnode;
 const ANY_EXECUTE: u32 = 0o111;
 
 impl<K: Kernel> Vfs<K> {
-    /// Sends a request without operands to every mount.
+    /// Sends a request without operands to every mounted disk. The sum of the answers, or the first error.
     pub(crate) async fn everything(&self, operation: u16) -> Result<u64> {
-        let root = self.root().await?;
-        self.call(&root.mount, Message::bare(operation)).await?.get::<Status>().check()
+        self.root().await?;
+        let mut result = Ok(0_u64);
+        for (disk, mount) in self.mounts.disks.iter().enumerate() {
+            if self.disk_root(disk).await.is_err() {
+                continue;
+            }
+            let answer = self.call_mount(mount, Message::bare(operation)).await;
+            let answer = answer.and_then(|answer| answer.get::<Status>().check());
+            // The others are asked whatever one says.
+            result = result.and_then(|sum| answer.map(|count| sum.saturating_add(count)));
+        }
+        result
     }
 
     /// Serves the process manager. It is answered asynchronously: it may be waiting for something else, and
     /// nothing here waits for it.
-    pub(crate) async fn pm_call(&self, message: &Message) {
+    pub(crate) async fn pm_call(self: &Rc<Self>, message: &Message) {
+        let _worker = self.worker(true).await;
         if message.kind() == PM_EXEC {
             let program = self.program(&message.get()).await;
             self.answer_manager(&message.reply(REPLY, &program));
@@ -45,9 +56,7 @@ impl<K: Kernel> Vfs<K> {
                 predecessor.map(|_| 0)
             }
             PM_EXIT => {
-                let gone = self.processes.borrow_mut().remove(target);
-                drop(gone);
-                self.lost(target);
+                self.gone(target);
                 Ok(0)
             }
             PM_SHUTDOWN => match self.root().await {
@@ -60,9 +69,21 @@ impl<K: Kernel> Vfs<K> {
         self.answer_manager(&message.reply(REPLY, &Status::of(result)));
     }
 
-    fn answer_manager(&self, answer: &Message) {
-        // Only a full table of undelivered messages or a dead manager can refuse it.
-        let _ = self.kernel.post(Endpoint::PM, answer);
+    /// A process is gone. Its request, if it has one under way, ends by itself: what it waits for and what nobody promises to
+    /// answer is answered here.
+    fn gone(self: &Rc<Self>, process: Endpoint) {
+        let gone = self.processes.borrow_mut().remove(process);
+        if let Some(sleeper) = gone.as_ref().and_then(|process| process.sleep.as_ref()) {
+            sleeper.set(());
+        }
+        drop(gone);
+        if self.abandoned(process) {
+            let cancel = cdev::Transfer { user: process.raw(), ..cdev::Transfer::default() };
+            // A driver that cannot be told answers what nobody waits for, some time.
+            let _ = self.kernel.post(Endpoint::TTY, &Message::new(cdev::CANCEL, &cancel));
+        }
+        self.lost(process);
+        self.missing(process);
     }
 
     /// PM_EXEC: the answer, with the file pinned if it can be a program.
@@ -73,7 +94,7 @@ impl<K: Kernel> Vfs<K> {
                 device: vnode.mount.device,
                 inode: vnode.inode,
                 size: vnode.size.get(),
-                handle: self.pins.borrow_mut().pin(vnode),
+                handle: self.pin_file(&vnode),
             },
             Err(error) => Program { result: i64::from(error.code()), ..Program::default() },
         }
@@ -81,9 +102,11 @@ impl<K: Kernel> Vfs<K> {
 
     /// The file behind a program's path. Nothing of it is looked at but its mode: what is in it is VM's to judge.
     async fn program_file(&self, request: &PmExec) -> Result<Rc<Vnode>> {
+        let _locked = self.lock_of_memory_manager().await;
         let process = Endpoint::from_raw(request.endpoint);
         let path = self.fetch_path(Endpoint::PM, request.address, u64::from(request.length)).await?;
         let vnode = self.find(process, &path, Last::Follow).await?.existing()?;
+        self.fetch_strings(request).await?;
         let executable = vnode.is_regular() && vnode.mode & ANY_EXECUTE != 0;
         if executable { Ok(vnode) } else { Err(Errno::EACCES) }
     }

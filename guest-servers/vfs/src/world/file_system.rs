@@ -30,7 +30,7 @@ impl State {
             let at = io.position as usize + done;
             let length = (4096 - at % 4096).min(data.len() - done);
             let mut block = data[done..done + length].to_vec();
-            let (_, result) = self.safecopy(io.grant, done, &mut block, access);
+            let (_, result) = self.safecopy(self.server, io.grant, done, &mut block, access);
             data[done..done + length].copy_from_slice(&block);
             if let Err(error) = result {
                 return match self.mode {
@@ -47,7 +47,7 @@ impl State {
 
     fn name(&mut self, grant: i64, length: usize) -> Vec<u8> {
         let mut name = vec![0; length];
-        self.safecopy(grant, 0, &mut name, Access::Read).1.unwrap();
+        self.safecopy(self.server, grant, 0, &mut name, Access::Read).1.unwrap();
         name
     }
 
@@ -130,7 +130,7 @@ impl State {
                 let text = self.name(name.grant, name.length as usize);
                 let mut target = vec![0; name.length2 as usize];
                 // Commits after the last copy.
-                match self.safecopy(name.grant2, 0, &mut target, Access::Read).1 {
+                match self.safecopy(self.server, name.grant2, 0, &mut target, Access::Read).1 {
                     Ok(()) => answer(self.insert(name.directory, text, Inode::Link(target)).map(|_| 0)),
                     Err(error) => answer(Err(error)),
                 }
@@ -138,7 +138,7 @@ impl State {
             fs::RDLINK => {
                 let Inode::Link(target) = self.inodes[&io.inode].clone() else { panic!("no link") };
                 let mut target = target[..target.len().min(io.bytes as usize)].to_vec();
-                let (moved, result) = self.safecopy(io.grant, 0, &mut target, Access::Write);
+                let (moved, result) = self.safecopy(self.server, io.grant, 0, &mut target, Access::Write);
                 answer_done(result.map(|()| moved), 0, 0)
             }
             fs::STAT => {
@@ -147,8 +147,53 @@ impl State {
                     _ => 0,
                 };
                 let mut stat = Stat { inode: io.inode, size, ..Stat::default() };
-                let (_, result) = self.safecopy(io.grant, 0, stat.as_mut_bytes(), Access::Write);
+                let (_, result) = self.safecopy(self.server, io.grant, 0, stat.as_mut_bytes(), Access::Write);
                 answer(result.map(|()| 0))
+            }
+            fs::READ if self.mode == FsReply::Restart => answer_done(Err(Errno::ERESTART), 0, 0),
+            fs::READ if self.mode == FsReply::Efault => answer_done(Err(Errno::EFAULT), 0, 0),
+            fs::BREAD => {
+                let from = self.disk.len().min(io.position as usize);
+                let to = self.disk.len().min((io.position + io.bytes) as usize);
+                let result = self.blocks(&io, &mut self.disk[from..to].to_vec(), Access::Write);
+                answer_done(result, 0, self.disk.len())
+            }
+            fs::BWRITE => {
+                let from = self.disk.len().min(io.position as usize);
+                let to = self.disk.len().min((io.position + io.bytes) as usize);
+                let mut incoming = self.disk[from..to].to_vec();
+                let result = self.blocks(&io, &mut incoming, Access::Read);
+                self.disk[from..to].copy_from_slice(&incoming);
+                answer_done(result, 0, self.disk.len())
+            }
+            fs::GETNODE => {
+                let request: fs::NodeRef = message.get();
+                let known = self.inodes.contains_key(&request.inode);
+                answer_node(known.then_some(()).ok_or(Errno::EINVAL).map(|()| {
+                    *self.references.entry(request.inode).or_default() += request.count as i64 - 1;
+                    self.node(request.inode)
+                }))
+            }
+            fs::GETDENTS => {
+                // Fixed records, as many as fit, each copied by itself.
+                let entries: Vec<_> = self.entries(io.inode).values().copied().collect();
+                let room = (io.bytes / 8) as usize;
+                let list: Vec<u64> = entries.into_iter().skip(io.position as usize).take(room).collect();
+                let mut stored = 0;
+                let mut result = Ok(());
+                for inode in &list {
+                    let mut record = inode.to_le_bytes();
+                    result = self.safecopy(self.server, io.grant, stored, &mut record, Access::Write).1;
+                    if result.is_err() {
+                        break;
+                    }
+                    stored += record.len();
+                }
+                let whole = self.mode == FsReply::Whole;
+                match result {
+                    Err(error) if whole || stored == 0 => answer_done(Err(error), 0, 0),
+                    _ => answer_done(Ok(stored), io.position + stored as u64 / 8, 0),
+                }
             }
             fs::READ => {
                 let data = self.data(io.inode).clone();
@@ -181,7 +226,7 @@ impl State {
                 assert!(*references >= 0, "more references given back than taken");
                 answer(Ok(0))
             }
-            fs::PEEK | fs::SYNC | fs::FLUSH | fs::UNMOUNT => answer(Ok(0)),
+            fs::PEEK | fs::BPEEK | fs::SYNC | fs::FLUSH | fs::UNMOUNT => answer(Ok(0)),
             other => panic!("file system asked {other:#x}"),
         }
     }

@@ -8,6 +8,8 @@ use refault_abi::counters::Counter;
 use refault_abi::grant::Tag;
 use refault_abi::layout::PAGE;
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
+use refault_pipefs::system::System;
+use refault_rt::kernel::Moved;
 
 use super::{MEMORY, State};
 use crate::kernel::{Access, CopyError, Fault, Granted, Kernel, Side, UserMemory};
@@ -58,6 +60,39 @@ impl Drop for FakeGrant<'_> {
     }
 }
 
+/// A wait that is over when dropped.
+pub struct FakeWait(Rc<RefCell<State>>, u64);
+
+impl Drop for FakeWait {
+    fn drop(&mut self) {
+        self.0.borrow_mut().waiting.remove(&self.1);
+    }
+}
+
+/// What the pipe file system stands on.
+pub(super) struct PipeSystem(pub Rc<RefCell<State>>);
+
+impl PipeSystem {
+    fn copy(&mut self, grant: GrantId, bytes: &mut [u8], access: Access) -> Moved {
+        let (moved, result) = self.0.borrow_mut().safecopy(Endpoint::PIPEFS, grant.0, 0, bytes, access);
+        Moved { bytes: moved as u64, result, fault: 0 }
+    }
+}
+
+impl System for PipeSystem {
+    fn copy_to(&mut self, granter: Endpoint, grant: GrantId, bytes: &[u8]) -> Moved {
+        assert_eq!(granter, Endpoint::VFS);
+        self.copy(grant, &mut bytes.to_vec(), Access::Write)
+    }
+
+    fn copy_from(&mut self, granter: Endpoint, grant: GrantId, bytes: &mut [u8]) -> Moved {
+        assert_eq!(granter, Endpoint::VFS);
+        self.copy(grant, bytes, Access::Read)
+    }
+
+    fn count(&mut self, _: Counter, _: u64) {}
+}
+
 impl FakeKernel {
     fn enter<'a>(&self, entry: Entry, own: Option<&'a mut [u8]>) -> FakeGrant<'a> {
         let mut state = self.0.borrow_mut();
@@ -85,13 +120,34 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     type Grant<'a> = FakeGrant<'a>;
+    type Wait = FakeWait;
 
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
         let mut state = self.0.borrow_mut();
         state.outbox.push_back((to, *message));
-        let to_fs = state.outbox.iter().filter(|(to, _)| *to == Endpoint::MFS).count();
-        assert!(to_fs <= 1, "one request per mount");
+        for server in [Endpoint::MFS, Endpoint::PIPEFS, Endpoint::BLK] {
+            let waiting = state.outbox.iter().filter(|(to, _)| to.slot() == server.slot()).count();
+            assert!(waiting <= 1, "one request per mount");
+        }
         Ok(())
+    }
+
+    fn send(&self, to: Endpoint, message: &Message) {
+        let mut state = self.0.borrow_mut();
+        assert_eq!(to, Endpoint::PM);
+        if state.pm_suspended {
+            state.vfs_sends = Some(*message);
+        } else {
+            state.answers.push_back((to, *message));
+        }
+    }
+
+    fn waits(&self, client: Endpoint, target: Endpoint, other: Endpoint, why: &'static str) -> FakeWait {
+        let mut state = self.0.borrow_mut();
+        state.last_wait += 1;
+        let id = state.last_wait;
+        state.waiting.insert(id, (client, target, other, why));
+        FakeWait(Rc::clone(&self.0), id)
     }
 
     fn answer(&self, to: Endpoint, message: &Message, _: bool) {
@@ -148,16 +204,17 @@ impl State {
         self.absent.contains(&page)
     }
 
-    /// A safecopy of the file system, page by page: bytes moved, and whether all were.
+    /// A safecopy of `caller`, page by page: bytes moved, and whether all were.
     pub(super) fn safecopy(
         &mut self,
+        caller: Endpoint,
         id: i64,
         offset: usize,
         bytes: &mut [u8],
         access: Access,
     ) -> (usize, Result<()>) {
         let Some(entry) = self.grants.get_mut(&id) else { return (0, Err(Errno::EPERM)) };
-        assert_eq!(entry.grantee, Endpoint::MFS);
+        assert_eq!(entry.grantee, caller, "granted to another");
         let cpf_try = entry.cpf_try;
         let memory = match &mut entry.over {
             Over::Own(own) => {
@@ -185,8 +242,14 @@ impl State {
                     self.grants.get_mut(&id).unwrap().mark = Some(mark);
                     return (moved, Err(Errno::EFAULT));
                 }
+                let page = address as u64 / PAGE;
+                if self.absent.contains(&page) && self.file_pages.contains_key(&page) {
+                    assert_eq!(caller.slot(), Endpoint::MFS.slot());
+                    self.suspend_on(page);
+                    return (moved, Err(Errno::EDONTREPLY));
+                }
                 self.suspended += 1;
-                self.absent.remove(&(address as u64 / PAGE));
+                self.absent.remove(&page);
             }
             let place = &mut self.memory[address..address + length];
             let piece = &mut bytes[moved..moved + length];
