@@ -59,6 +59,9 @@ const PROGRAMS: (&str, &[&str]) = (
         "faults",
         "sys_costs",
         "sys_retry",
+        "sys_grants",
+        "sys_marks",
+        "sys_peer",
     ],
 );
 

@@ -13,6 +13,10 @@ pub mod text;
 #[cfg(feature = "guest")]
 pub mod buffer;
 #[cfg(feature = "guest")]
+pub mod grants;
+#[cfg(feature = "guest")]
+pub mod marks;
+#[cfg(feature = "guest")]
 pub mod measure;
 #[cfg(feature = "guest")]
 pub mod party;
