@@ -42,6 +42,9 @@ struct State {
     snapshots: u64,
     report_bytes: u64,
     panic_told: bool,
+    wedge_told: bool,
+    /// For the next PAGE_AWAY writes; 0 for the one access that is the default.
+    away_times: u32,
 }
 
 /// See the [module documentation](self).
@@ -88,8 +91,11 @@ impl Doorbell {
     }
 
     fn features(&self) -> u32 {
-        match self.injector {
-            Some(_) => feature::REFLECT | feature::SITES | feature::REPORT,
+        match &self.injector {
+            Some(injector) => {
+                let away = if injector.allows_guest() { feature::AWAY } else { 0 };
+                feature::REFLECT | feature::SITES | feature::REPORT | away
+            }
             None => feature::REPORT,
         }
     }
@@ -101,9 +107,13 @@ impl Doorbell {
                 Ok(None)
             }
             reg::REPORT => self.report(value).map(|()| None),
+            reg::AWAY_TIMES => {
+                self.lock().away_times = value;
+                Ok(None)
+            }
             reg::MAGIC | reg::VERSION | reg::FEATURES => Err(Refusal::ReadOnly),
             // Halves of the 64-bit registers.
-            reg::TRAP_RECORDS..=reg::EVENT if offset.is_multiple_of(8) => {
+            reg::TRAP_RECORDS..=reg::PAGE_AWAY if offset.is_multiple_of(8) => {
                 self.lock().low_half = Some((offset, value));
                 Ok(None)
             }
@@ -162,6 +172,11 @@ impl Doorbell {
                     injector.page_back(value);
                 }
             }
+            reg::PAGE_AWAY => {
+                let injector = self.injector.as_ref().filter(|injector| injector.allows_guest());
+                let injector = injector.filter(|_| self.ram.contains(value, 1)).ok_or(Refusal::Forbidden)?;
+                injector.page_away(value, self.lock().away_times.max(1));
+            }
             reg::EVENT => return Ok(self.event(value as u32, (value >> 32) as u32)),
             _ => return Err(Refusal::NoRegister),
         }
@@ -183,12 +198,18 @@ impl Doorbell {
         }
     }
 
-    fn report(&self, len: u32) -> Result<(), Refusal> {
+    /// The first `len` bytes of the report page as text.
+    fn report_text(&self, len: u32) -> Result<String, Refusal> {
         let page = self.lock().report_page.ok_or(Refusal::Forbidden)?;
         let mut bytes = [0; PAGE_SIZE as usize];
         let text =
             usize::try_from(len).ok().and_then(|len| bytes.get_mut(..len)).ok_or(Refusal::Forbidden)?;
         self.ram.device_view().read_slice(text, GuestAddress(page)).map_err(|_| Refusal::Forbidden)?;
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    fn report(&self, len: u32) -> Result<(), Refusal> {
+        let text = self.report_text(len)?;
         {
             let mut state = self.lock();
             state.report_bytes = state.report_bytes.saturating_add(u64::from(len));
@@ -196,7 +217,6 @@ impl Doorbell {
                 return Err(Refusal::Forbidden);
             }
         }
-        let text = String::from_utf8_lossy(text).into_owned();
         self.tell(|| VmEvent::Report(text));
         Ok(())
     }
@@ -218,6 +238,10 @@ impl Doorbell {
         });
         // Whatever came before it: how the machine is said to have ended depends on this one.
         let told = code == event::PANIC && !std::mem::replace(&mut self.lock().panic_told, true);
+        // So does this one; the first graph is the one that counts.
+        if code == event::WEDGED && !std::mem::replace(&mut self.lock().wedge_told, true) {
+            let _ = self.news.send(VmEvent::Wedged(self.report_text(value).unwrap_or_default()));
+        }
         let news = VmEvent::Guest(GuestEvent { code, value, at, snapshot });
         match told {
             // Nobody listens any more when the machine is being torn down.
@@ -247,7 +271,7 @@ impl Device<Action> for Doorbell {
             reg::MAGIC => MAGIC,
             reg::VERSION => VERSION,
             reg::FEATURES => self.features(),
-            reg::TRAP_RECORDS..=reg::EVENT => return Access::Refused(Refusal::WriteOnly),
+            reg::TRAP_RECORDS..=reg::AWAY_TIMES => return Access::Refused(Refusal::WriteOnly),
             _ => return Access::Refused(Refusal::NoRegister),
         };
         if data.len() != 4 {

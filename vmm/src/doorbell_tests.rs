@@ -119,3 +119,30 @@ fn trap_records_lie_in_one_page() {
     assert_eq!(d.write(reg::TRAP_RECORDS, &0x4f80_u64.to_le_bytes()), Access::Done);
     assert_eq!(d.write(reg::TRAP_RECORDS, &0x4fc0_u64.to_le_bytes()), Access::Refused(Refusal::Forbidden));
 }
+
+#[test]
+fn pages_go_away_only_where_a_rule_allows_it() {
+    let (d, _heard) = doorbell();
+    assert_eq!(d.write(reg::AWAY_TIMES, &2_u32.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::PAGE_AWAY, &0x5000_u64.to_le_bytes()), Access::Refused(Refusal::Forbidden));
+    assert_eq!(read(&d, reg::PAGE_AWAY), None);
+    assert_eq!(read(&d, reg::AWAY_TIMES), None);
+}
+
+#[test]
+fn the_first_graph_of_a_wedged_guest_is_told() {
+    let (d, mut heard) = doorbell();
+    let wedged = |bytes: u64| (u64::from(event::WEDGED) | bytes << 32).to_le_bytes();
+    assert_eq!(d.write(reg::REPORT_PAGE, &0x3000_u64.to_le_bytes()), Access::Done);
+    d.ram.device_view().write_slice(b"wait-for: mfs -> vm", GuestAddress(0x3000)).unwrap();
+    for bytes in [19, 5, 4097] {
+        assert_eq!(d.write(reg::EVENT, &wedged(bytes)), Access::Done);
+    }
+    let graphs: Vec<String> = std::iter::from_fn(|| heard.try_recv().ok())
+        .filter_map(|news| match news {
+            VmEvent::Wedged(text) => Some(text),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(graphs, ["wait-for: mfs -> vm"]);
+}

@@ -39,6 +39,10 @@ pub enum ExitCode {
     Timeout = 172,
     /// The demo did not show what it must show.
     Demo = 173,
+    /// The guest's kernel found that nothing in it can go on.
+    Wedged = 174,
+    /// A guest test failed.
+    Tests = 175,
 }
 
 /// Largest guest status that is passed through.
@@ -49,6 +53,7 @@ pub fn of_end(end: &End) -> u8 {
     match end {
         End::Exited(status) => (*status).min(LAST_STATUS) as u8,
         End::Panicked(_) => ExitCode::GuestPanic as u8,
+        End::Wedged(_) => ExitCode::Wedged as u8,
         End::TimedOut(_) => ExitCode::Timeout as u8,
         End::Crashed(_) => ExitCode::GuestCrash as u8,
         End::Failed(_) => ExitCode::Host as u8,
@@ -66,5 +71,6 @@ mod tests {
         }
         assert_eq!(of_end(&End::Exited(3)), 3);
         assert_eq!(of_end(&End::Panicked(Some(0))), 170);
+        assert_eq!(of_end(&End::Wedged(Vec::new())), 174);
     }
 }

@@ -10,6 +10,7 @@ pub mod report;
 pub mod run;
 pub mod size;
 pub mod terminal;
+pub mod test;
 
 use clap::{Parser, Subcommand};
 
@@ -29,12 +30,15 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   refault                                   the demo: the same read under three policies, as a table
   refault run --disk disk.img -- cat /hello.txt
+  refault test                              the guest tests, in parallel machines
   refault doctor                            what this host can do";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a guest; without arguments, the demo
     Run(Box<run::Args>),
+    /// Run the guest tests, in parallel machines
+    Test(test::Args),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
     /// Write the built-in guest into a directory, for other monitors
@@ -80,6 +84,7 @@ pub fn main() -> u8 {
     };
     let done = match cli.verb.unwrap_or_else(|| Verb::Run(Box::default())) {
         Verb::Run(args) => run::run(*args, started),
+        Verb::Test(args) => test::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)

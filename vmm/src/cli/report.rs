@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use refault_abi::doorbell::WEDGED_STATUS;
 use serde::Serialize;
 use serde_json::json;
 
@@ -60,6 +61,13 @@ pub fn describe(end: &End) -> (&'static str, Option<u32>, String) {
         End::Panicked(status) => {
             ("panicked", *status, "the guest kernel panicked; the reason is on its console".into())
         }
+        End::Wedged(edges) => (
+            "wedged",
+            Some(WEDGED_STATUS),
+            edges.iter().fold("nothing in the guest can go on; who waits for whom:".into(), |text, edge| {
+                text + "\n    " + edge
+            }),
+        ),
         End::TimedOut(time) => (
             "timeout",
             None,

@@ -1,7 +1,8 @@
 //! The verb `run`: one machine from the command line, or the demo.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use super::{Failure, disk, output, report, size};
 const EXAMPLES: &str = "Examples:
   refault run                                        the demo
   refault run -- cat /hello.txt                      a program on a fresh demo disk
+  refault run -it --disk disk.img                    a shell on a disk; Ctrl-\\ ends the machine
   refault run --disk disk.img,readonly=on -- ls -l /
   refault run --inject 'read page=1,7,last side=granter: reflect' --stats -- softread
   refault run --kernel vmlinux --cmdline 'console=ttyS0' --timeout 30s
@@ -33,10 +35,11 @@ Injection rules: [OPERATION] [key=value]... : ACTION
   OPERATION  read, write, bread, bwrite, getdents, rdlink, slink, stat
   keys       request, copy, page (numbers and `last`), attempt, side=granter|grantee, access=read|write
   ACTION     reflect, reflect*N, reflect*forever
+  or `guest: allow`: the guest's own programs may have pages of theirs taken away (test programs do)
 
 Exit codes: 0-127 the guest's status, 130 interrupted, 160 usage, 161 kernel, 162 disk, 163 rule, 164 no KVM,
 165 no permission for KVM, 166 host or monitor failure, 167 no way to take pages away, 168 mkfs, 169 report not written,
-170 guest panic, 171 guest crash, 172 timeout, 173 demo without its result.";
+170 guest panic, 171 guest crash, 172 timeout, 173 demo without its result, 174 wedged guest, 175 failed guest tests.";
 
 /// Run a guest; without arguments, the demo
 #[derive(Debug, Default, clap::Args)]
@@ -72,10 +75,10 @@ pub struct Args {
     /// End the guest after this time, as in 30s [demo: 60s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Give standard input to the guest's console
+    /// Give standard input to the guest's console; without a program, run the shell `sh`
     #[arg(short, long)]
     interactive: bool,
-    /// With -i: pass characters on as they are typed
+    /// With -i: pass characters on as they are typed, Ctrl-C too; Ctrl-\ ends the machine
     #[arg(short, long)]
     tty: bool,
     /// Print all figures to standard error at the end
@@ -172,6 +175,7 @@ impl Args {
             && self.initrd.is_none()
             && self.cmdline.is_none()
             && self.disk.is_empty()
+            && !self.interactive
             && self.inject.is_empty()
             && self.program.is_empty()
     }
@@ -247,7 +251,7 @@ fn configure(
     let (kernel, image): (Arc<[u8]>, Option<Arc<[u8]>>) = match &args.kernel {
         Some(path) => (Arc::from(read(path, "kernel")?), None),
         None => {
-            guest_words(args.cmdline.as_deref().unwrap_or_default())?;
+            guest_words("--cmdline", args.cmdline.as_deref().unwrap_or_default())?;
             (Arc::from(guest_image::KERNEL), Some(Arc::from(guest_image::BOOT_IMAGE)))
         }
     };
@@ -263,9 +267,13 @@ fn configure(
         false => None,
     };
     let input = match args.interactive {
-        true => Some(io::stdin().as_fd().try_clone_to_owned().map_err(|e| Failure::new(ExitCode::Host, e))?),
+        true => Some(standard_input().map_err(|e| Failure::new(ExitCode::Host, e))?),
         false => None,
     };
+    let mut program = args.program;
+    if args.interactive && program.is_empty() && args.kernel.is_none() {
+        program.push("sh".into());
+    }
     // With the document on standard output, the console goes to standard error.
     let output = match json_on_stdout {
         true => io::stderr().as_fd().try_clone_to_owned(),
@@ -277,7 +285,7 @@ fn configure(
     let config = Config {
         image,
         command_line: args.cmdline.unwrap_or_default(),
-        program: args.program,
+        program,
         memory: args.mem.unwrap_or(DEFAULT_MEMORY),
         cpus: args.cpus.unwrap_or(1),
         disks,
@@ -293,12 +301,27 @@ fn configure(
     Ok((config, terminal))
 }
 
+/// Standard input for the device loop, which must not be stopped by another reader of the same terminal or pipe that was
+/// quicker: opened anew without blocking, because the flag of the one there is belongs to its other users, too.
+fn standard_input() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    let kind = std::fs::File::from(stdin.as_fd().try_clone_to_owned()?).metadata()?.file_type();
+    if kind.is_fifo() || stdin.is_terminal() {
+        let mut options = std::fs::OpenOptions::new();
+        // Fails where /proc is not there, or the terminal may not be opened again: then it is read as it is.
+        if let Ok(file) = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/proc/self/fd/0") {
+            return Ok(file.into());
+        }
+    }
+    stdin.as_fd().try_clone_to_owned()
+}
+
 /// Checks the words that the built-in guest knows, before it would have to refuse them with a panic.
-fn guest_words(line: &str) -> Result<(), Failure> {
+pub fn guest_words(option: &str, line: &str) -> Result<(), Failure> {
     refault_abi::options::Options::parse(line).map(drop).map_err(|bad| {
         Failure::new(
             ExitCode::Usage,
-            anyhow::anyhow!("--cmdline: {:?} is no option of the guest: must be {}", bad.word, bad.expected),
+            anyhow::anyhow!("{option}: {:?} is no option of the guest: must be {}", bad.word, bad.expected),
         )
     })
 }

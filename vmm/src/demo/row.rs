@@ -160,7 +160,7 @@ impl Row {
 
     fn judge(&self, end: &End, seen: Option<&Seen>) -> Verdict {
         match end {
-            End::TimedOut(_) => return Verdict::Wedged,
+            End::TimedOut(_) | End::Wedged(_) => return Verdict::Wedged,
             End::Panicked(_) | End::Crashed(_) | End::Failed(_) => return Verdict::Crash,
             End::Exited(_) => {}
         }

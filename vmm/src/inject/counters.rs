@@ -13,6 +13,10 @@ pub struct FaultCounters {
     pub sites: u64,
     /// Sites that a rule wanted but that could not be armed (not RAM, or a page that must stay).
     pub sites_refused: u64,
+    /// Pages that the guest wanted to be taken away itself.
+    pub guest_asked: u64,
+    /// Those of them that were not (not RAM, a page that must stay, or already away).
+    pub guest_refused: u64,
     /// Pages taken away.
     pub armed: u64,
     /// Armings whose page was touched.

@@ -71,7 +71,7 @@ pub struct FaultEvent {
     pub write: bool,
     /// Whether it came from ring 3.
     pub user: bool,
-    /// Request number of the site that had armed the page.
+    /// Request number of the site that had armed the page; this and the next two are 0 where the guest itself had asked.
     pub request: u32,
     /// Attempt of that site.
     pub attempt: u16,
@@ -81,8 +81,31 @@ pub struct FaultEvent {
 
 #[derive(Debug, Clone, Copy)]
 struct Arming {
-    site: SiteName,
+    site: Option<SiteName>,
     touched: bool,
+    wish: Wish,
+}
+
+/// For how long a page is to stay away.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    /// Accesses to be reflected; [`FOREVER`] for no end.
+    times: u32,
+    /// Accesses reflected so far.
+    reflected: u32,
+}
+
+/// A rule's: until it is asked for.
+const ONCE: Wish = Wish { times: 1, reflected: 0 };
+/// [`Wish::times`] of a page that never comes back while the guest runs.
+const FOREVER: u32 = u32::MAX;
+
+impl Wish {
+    /// Whether the page comes back when it is asked for. One that was to be reflected once does in any case, as any page
+    /// that a pager brings in; one that was to be reflected more often only when it has been.
+    fn is_over(self) -> bool {
+        self.times == 1 || self.times != FOREVER && self.reflected >= self.times
+    }
 }
 
 #[derive(Debug)]
@@ -168,22 +191,49 @@ impl Injector {
             state.counters.sites += 1;
             let name = state.matcher.name(&site);
             if state.matcher.decide(&name).is_some() {
-                self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), name);
+                let armed = self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), Some(name), ONCE);
+                state.counters.sites_refused += u64::from(!armed);
             }
         }
         self.set_countdown(&state);
+    }
+
+    /// Whether a rule lets the guest have pages of its own taken away.
+    pub fn allows_guest(&self) -> bool {
+        self.lock().matcher.allows_guest()
+    }
+
+    /// The guest wants a page of its own to be taken away and `times` accesses to it reflected, [`u32::MAX`] for all.
+    /// Without a rule that allows it nothing happens.
+    pub fn page_away(&self, gpa: u64, times: u32) {
+        let page = gpa & !(PAGE_SIZE - 1);
+        let mut state = self.lock();
+        state.counters.guest_asked += 1;
+        let fresh = state.matcher.allows_guest() && !state.away.contains_key(&page);
+        let armed = fresh && self.arm(&mut state, page, None, Wish { times: times.max(1), reflected: 0 });
+        state.counters.guest_refused += u64::from(!armed);
     }
 
     /// The guest wants a page back.
     pub fn page_back(&self, gpa: u64) {
         let page = gpa & !(PAGE_SIZE - 1);
         let mut state = self.lock();
-        match state.away.contains_key(&page) {
-            true => {
-                state.counters.asked_back += 1;
-                self.disarm(&mut state, page);
+        let Some(arming) = state.away.get(&page).copied() else {
+            state.counters.asked_back_idle += 1;
+            return;
+        };
+        state.counters.asked_back += 1;
+        match (arming.wish.is_over(), arming.touched) {
+            (true, _) => self.disarm(&mut state, page),
+            // What nobody has touched simply stays.
+            (false, false) => {}
+            // For the sums, this taking-away has had its trap, and another one begins.
+            (false, true) => {
+                state.counters.armed += 1;
+                if let Some(arming) = state.away.get_mut(&page) {
+                    arming.touched = false;
+                }
             }
-            false => state.counters.asked_back_idle += 1,
         }
     }
 
@@ -222,6 +272,9 @@ impl Injector {
         }
         let sequence = state.sequence + 1;
         let told = touch.filter(|t| self.fill_record(&state, processor, sequence, t));
+        if let Some(arming) = state.away.get_mut(&page).filter(|_| told.is_some()) {
+            arming.wish.reflected = arming.wish.reflected.saturating_add(1);
+        }
         let counters = &mut state.counters;
         match (told, again) {
             (Some(_), false) => counters.reflected += 1,
@@ -237,9 +290,9 @@ impl Injector {
                 rip: touch.rip,
                 write: touch.access & access::WRITE != 0,
                 user: touch.access & access::USER != 0,
-                request: site.request,
-                attempt: site.attempt,
-                page: site.page,
+                request: site.map_or(0, |site| site.request),
+                attempt: site.map_or(0, |site| site.attempt),
+                page: site.map_or(0, |site| site.page),
             });
         }
         match told {
@@ -274,23 +327,23 @@ impl Injector {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arm(&self, state: &mut State, page: u64, site: SiteName) {
-        let refused = !self.ram.contains(page, PAGE_SIZE) || state.kept.values().any(|&kept| kept == page);
-        if refused || state.away.len() >= AWAY_LIMIT && !state.away.contains_key(&page) {
-            state.counters.sites_refused += 1;
-            return;
-        }
+    /// Takes a page away; whether it is away then.
+    fn arm(&self, state: &mut State, page: u64, site: Option<SiteName>, wish: Wish) -> bool {
         if state.away.contains_key(&page) {
-            return;
+            return true;
+        }
+        let refused = !self.ram.contains(page, PAGE_SIZE) || state.kept.values().any(|&kept| kept == page);
+        if refused || state.away.len() >= AWAY_LIMIT {
+            return false;
         }
         if let Err(why) = self.mechanism.arm(page) {
             tracing::warn!("page {page:#x} could not be taken away: {why}");
-            state.counters.sites_refused += 1;
-            return;
+            return false;
         }
         state.counters.armed += 1;
-        state.away.insert(page, Arming { site, touched: false });
+        state.away.insert(page, Arming { site, touched: false, wish });
         state.was_away.insert(page);
+        true
     }
 
     /// Notes a page that never goes away; if it is away, it comes back.

@@ -213,3 +213,84 @@ fn a_page_that_is_away_comes_back_when_it_is_registered() {
     let (counters, _) = i.finish();
     assert!(counters.conserved() && counters.never_touched == 1);
 }
+
+/// The guest touches the page once and is told.
+fn reflected(i: &Injector, ram: &GuestRam) {
+    assert_eq!(i.touched(PAGE, 0, touch()), Decision::Reflect);
+    clear_busy(ram);
+}
+
+#[test]
+fn a_guest_takes_nothing_away_unless_a_rule_allows_it() {
+    let (i, notes, _ram) = injector("read: reflect");
+    i.page_away(PAGE, 1);
+    assert!(!i.allows_guest() && notes.taken().is_empty());
+    assert_eq!((i.counters().guest_asked, i.counters().guest_refused, i.counters().armed), (1, 1, 0));
+}
+
+#[test]
+fn a_page_the_guest_took_away_comes_back_when_asked_for() {
+    let (i, notes, ram) = injector("guest: allow");
+    assert_eq!(ram.device_view().read_obj::<u64>(GuestAddress(SITES)).unwrap(), 0, "sites cost nothing");
+    i.page_away(PAGE + 17, 1);
+    i.page_away(PAGE, 1);
+    reflected(&i, &ram);
+    i.page_back(PAGE);
+    // One that nobody touched comes back all the same.
+    i.page_away(PAGE, 1);
+    i.page_back(PAGE);
+    assert!(!i.is_away(PAGE));
+    assert_eq!(notes.taken(), [("arm", PAGE), ("disarm", PAGE), ("arm", PAGE), ("disarm", PAGE)]);
+    let (counters, log) = i.finish();
+    assert!(counters.conserved());
+    assert_eq!((counters.guest_asked, counters.guest_refused), (3, 1));
+    assert_eq!((counters.armed, counters.trapped, counters.never_touched), (2, 1, 1));
+    assert_eq!((log.len(), log[0].request, log[0].attempt), (1, 0, 0));
+}
+
+#[test]
+fn as_many_accesses_as_wished_are_reflected() {
+    let (i, notes, ram) = injector("guest: allow");
+    i.page_away(PAGE, 3);
+    i.page_back(PAGE);
+    assert!(i.is_away(PAGE), "asking before anybody touched it is in vain");
+    for round in 1..=3 {
+        reflected(&i, &ram);
+        i.page_back(PAGE);
+        assert_eq!(i.is_away(PAGE), round < 3);
+    }
+    // Twice in one taking-away counts twice.
+    i.page_away(PAGE, 2);
+    reflected(&i, &ram);
+    reflected(&i, &ram);
+    i.page_back(PAGE);
+    assert!(!i.is_away(PAGE));
+    assert_eq!(notes.taken().len(), 4, "re-armings touch no memory");
+    let (counters, _) = i.finish();
+    assert!(counters.conserved());
+    assert_eq!((counters.reflected, counters.reflected_again), (4, 1));
+}
+
+#[test]
+fn for_ever_ends_with_the_machine() {
+    let (i, _notes, ram) = injector("guest: allow");
+    i.page_away(PAGE, u32::MAX);
+    for _ in 0..50 {
+        reflected(&i, &ram);
+        i.page_back(PAGE);
+        assert!(i.is_away(PAGE));
+    }
+    let (counters, _) = i.finish();
+    assert!(counters.conserved() && !i.is_away(PAGE));
+    assert_eq!((counters.reflected, counters.never_touched), (50, 1));
+}
+
+#[test]
+fn hostile_wishes_are_refused_and_counted() {
+    let (i, notes, _ram) = injector("guest: allow");
+    for gpa in [SITES, RECORDS, RECORDS + 0xfff, MIN_RAM, 1 << 50, u64::MAX] {
+        i.page_away(gpa, 0);
+    }
+    assert!(notes.taken().is_empty());
+    assert_eq!((i.counters().guest_asked, i.counters().guest_refused), (6, 6));
+}

@@ -53,9 +53,14 @@ impl Matcher {
         Self { rules, used: HashMap::new(), copies: HashMap::new() }
     }
 
-    /// Whether any site can be of interest.
+    /// Whether any site can be of interest: without such a rule the guest's sites cost it nothing.
     pub fn wants_sites(&self) -> bool {
-        !self.rules.is_empty()
+        self.rules.iter().any(|rule| matches!(rule.action, RuleAction::Reflect(_)))
+    }
+
+    /// Whether a rule lets the guest have pages of its own taken away.
+    pub fn allows_guest(&self) -> bool {
+        self.rules.iter().any(|rule| rule.action == RuleAction::AllowGuest)
     }
 
     /// The site's name; counts the copies of its attempt.
@@ -87,10 +92,10 @@ impl Matcher {
             self.used.clear();
         }
         for (index, rule) in self.rules.iter().enumerate() {
+            let RuleAction::Reflect(times) = rule.action else { continue };
             if !matches(rule, site) {
                 continue;
             }
-            let RuleAction::Reflect(times) = rule.action;
             let key = (index, site.operation, site.request, site.side, site.page);
             let used = self.used.entry(key).or_insert(0);
             let left = match times {

@@ -1,7 +1,7 @@
 //! Reading an injection rule.
 //!
 //! ```text
-//! rule      = [operation] { key "=" values } ":" action
+//! rule      = [operation] { key "=" values } ":" action | "guest" ":" "allow"
 //! operation = read | write | bread | bwrite | getdents | rdlink | slink | stat
 //! key       = request | copy | page | attempt | side | access
 //! values    = value { "," value }
@@ -67,6 +67,10 @@ impl<'a> Word<'a> {
     }
 }
 
+/// The first word of the rule that is about no site.
+const GUEST: &str = "guest";
+const ALLOWANCE: &str = "`allow`, as in `guest: allow`";
+
 struct Parser<'a> {
     text: &'a str,
 }
@@ -78,6 +82,8 @@ impl<'a> Parser<'a> {
                 .error(self.text.len()..self.text.len(), "`:` and an action, as in `read page=1: reflect`"));
         };
         let (filter, action) = self.text.split_at(colon);
+        let action = Word { text: action.get(1..).unwrap_or(""), at: colon + 1 };
+        let is_guest = words(Word { text: filter, at: 0 }).next().is_some_and(|word| word.text == GUEST);
         let mut rule = Rule {
             operation: None,
             requests: None,
@@ -86,8 +92,16 @@ impl<'a> Parser<'a> {
             attempts: None,
             side: None,
             access: None,
-            action: self.action(Word { text: action.get(1..).unwrap_or(""), at: colon + 1 })?,
+            action: if is_guest { self.allowance(action)? } else { self.action(action)? },
         };
+        if is_guest {
+            return match words(Word { text: filter, at: 0 }).nth(1) {
+                Some(extra) => {
+                    Err(self.error(extra.range(), "nothing more in front of the colon after `guest`"))
+                }
+                None => Ok(rule),
+            };
+        }
         for (index, word) in words(Word { text: filter, at: 0 }).enumerate() {
             match word.text.split_once('=') {
                 Some((key, value)) => {
@@ -171,6 +185,17 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// What may stand behind `guest:`.
+    fn allowance(&self, whole: Word<'_>) -> Result<RuleAction, RuleError> {
+        let mut words = words(whole);
+        match (words.next(), words.next()) {
+            (Some(word), None) if word.text == "allow" => Ok(RuleAction::AllowGuest),
+            (Some(word), _) if word.text != "allow" => Err(self.error(word.range(), ALLOWANCE)),
+            (Some(_), Some(extra)) => Err(self.error(extra.range(), "nothing more after the action")),
+            _ => Err(self.error(self.text.len()..self.text.len(), ALLOWANCE)),
+        }
+    }
+
     fn action(&self, whole: Word<'_>) -> Result<RuleAction, RuleError> {
         const ACTIONS: &str = "an action: reflect, reflect*N or reflect*forever";
         let mut words = words(whole);
@@ -186,6 +211,7 @@ impl<'a> Parser<'a> {
         };
         match name {
             "reflect" => Ok(RuleAction::Reflect(self.times(times)?)),
+            "allow" => Err(self.error(word.range(), "`allow` only in `guest: allow`; here reflect")),
             "delay" | "poison" => Err(self.error(
                 word.range(),
                 &format!("reflect, reflect*N or reflect*forever; `{name}` is not available in this version"),

@@ -30,6 +30,7 @@ fn a_rule_prints_as_it_is_read() {
     for text in [
         "read page=1,7,last side=granter : reflect",
         ": reflect*3",
+        "guest : allow",
         "stat request=5 copy=2 attempt=1,2 access=read : reflect*forever",
     ] {
         assert_eq!(parse_rule(text).unwrap().to_string(), text);
@@ -53,6 +54,11 @@ fn errors_name_their_place() {
         ("read: explode", 6..13, "an action"),
         ("read: reflect*0", 14..15, "how often"),
         ("read: reflect now", 14..17, "nothing more"),
+        ("guest: reflect", 7..14, "`allow`"),
+        ("guest:", 6..6, "`allow`"),
+        ("guest page=1: allow", 6..12, "nothing more"),
+        ("guest: allow it", 13..15, "nothing more"),
+        ("read: allow", 6..11, "`allow` only"),
         ("read request=99999999999: reflect", 13..24, "a number from 0 up"),
     ] {
         let error = rejected(text);

@@ -46,6 +46,9 @@ pub enum Times {
 /// What happens at the trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleAction {
+    /// Nothing at any site: the guest may have pages of its own taken away, by asking for it at the doorbell. Written
+    /// `guest: allow`, and nothing else of the rule means anything then.
+    AllowGuest,
     /// The guest gets a page fault and the page stays away until it asks for it.
     Reflect(Times),
 }
@@ -105,6 +108,7 @@ impl fmt::Display for AccessKind {
 impl fmt::Display for RuleAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            RuleAction::AllowGuest => f.write_str("allow"),
             RuleAction::Reflect(Times::Count(1)) => f.write_str("reflect"),
             RuleAction::Reflect(Times::Count(n)) => write!(f, "reflect*{n}"),
             RuleAction::Reflect(Times::Forever) => f.write_str("reflect*forever"),
@@ -114,6 +118,9 @@ impl fmt::Display for RuleAction {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.action == RuleAction::AllowGuest {
+            f.write_str("guest ")?;
+        }
         if let Some(operation) = self.operation {
             write!(f, "{} ", fs::operation_name(operation))?;
         }

@@ -7,7 +7,17 @@
 //! The one thing to hold in mind: a test passes only if it said that it passed, and if the faults it was written for
 //! happened. Silence, a missing case and a schedule that hit nothing are failures.
 
+pub mod console;
+pub mod disk;
+pub mod emulator;
+pub mod json;
+pub mod judge;
+pub mod machine;
+pub mod progress;
+pub mod runner;
+pub mod select;
 pub mod table;
+pub mod verdict;
 
 /// A guest test. Made with [`Test::new`] and the methods below; everything not said has the value stated there.
 #[derive(Debug, Clone, PartialEq, Eq)]

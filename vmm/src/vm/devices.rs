@@ -26,6 +26,9 @@ use super::config::{Console, Disk};
 use super::console::{ConsoleTimes, TimedOutput};
 use super::device_loop::Subscriber;
 
+/// What is typed when the console's input has come to its end: the end-of-file character, Ctrl-D.
+const END_OF_FILE: u8 = 0x04;
+
 /// Most disks a machine can have: one interrupt line each.
 pub const MAX_DISKS: usize = (GSI_COUNT - VIRTIO_FIRST_GSI) as usize;
 
@@ -71,7 +74,7 @@ impl Devices {
         devices.ports.insert("exit port", EXIT_PORT, Arc::new(ExitPort))?;
         if let Some(from) = console.input {
             let input = SerialInput::new(serial, from).map_err(AssembleError::io("console input"))?;
-            devices.subscribers.push(Box::new(input));
+            devices.subscribers.push(Box::new(input.ending_with(END_OF_FILE)));
         }
         Ok(devices)
     }

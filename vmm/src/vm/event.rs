@@ -10,6 +10,8 @@ pub enum VmEvent {
     Ended(Ending),
     /// The guest reports a text.
     Report(String),
+    /// The guest's kernel declares that nothing can go on, with its graph of who waits for whom.
+    Wedged(String),
     /// The guest signals an event.
     Guest(GuestEvent),
 }

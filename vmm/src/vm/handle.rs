@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::{VcpuFd, VmFd};
-use refault_abi::doorbell::event;
+use refault_abi::doorbell::{WEDGED_STATUS, event};
 use refault_devices::serial::Serial;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -145,6 +145,7 @@ impl Vm {
     pub async fn run(mut self) -> Outcome {
         let mut reports = Vec::new();
         let mut events = Vec::new();
+        let mut graph = None;
         // A time that ends after the clock does is none.
         let deadline = self.timeout.and_then(|t| Some((t, self.running_since.checked_add(t)?.into())));
         let end = loop {
@@ -158,6 +159,7 @@ impl Vm {
             match next {
                 Some(VmEvent::Report(text)) => reports.push(text),
                 Some(VmEvent::Guest(event)) => events.push(event),
+                Some(VmEvent::Wedged(text)) => graph = Some(text),
                 Some(VmEvent::Ended(ending)) => break ending.into(),
                 None => break End::Failed(Ending::Panicked),
             }
@@ -169,6 +171,7 @@ impl Vm {
             match late {
                 VmEvent::Report(text) => reports.push(text),
                 VmEvent::Guest(event) => events.push(event),
+                VmEvent::Wedged(text) => graph = Some(text),
                 VmEvent::Ended(_) => {}
             }
         }
@@ -176,7 +179,11 @@ impl Vm {
         let end = match end {
             End::Exited(status) if panicked => End::Panicked(Some(status)),
             End::TimedOut(_) | End::Crashed(_) if panicked => End::Panicked(None),
-            end => end,
+            end => match (end, graph) {
+                // A guest that says so and goes on was wrong.
+                (End::Exited(WEDGED_STATUS) | End::TimedOut(_), Some(text)) => End::Wedged(edges(&text)),
+                (end, _) => end,
+            },
         };
         let (stats, faults) = self.stats(&events, ended);
         Outcome { end, stats, reports, events, faults }
@@ -259,6 +266,12 @@ impl Drop for TellEnd {
             let _ = self.tell.send(VmEvent::Ended(ending));
         }
     }
+}
+
+/// The edges of a graph that the kernel wrote, without what stands in front of each.
+fn edges(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("wedged:"));
+    lines.map(|line| line.strip_prefix("wait-for:").unwrap_or(line).trim().to_owned()).collect()
 }
 
 fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>>, AssembleError> {

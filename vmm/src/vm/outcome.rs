@@ -22,6 +22,8 @@ pub enum End {
     Exited(u32),
     /// The guest's kernel panicked, and ended with this status if it still could.
     Panicked(Option<u32>),
+    /// The guest's kernel found that nothing can go on: who waits for whom, one edge each.
+    Wedged(Vec<String>),
     /// The time allowed was over.
     TimedOut(Duration),
     /// The guest brought the machine into a state from which it cannot go on.

@@ -1,0 +1,106 @@
+use super::*;
+use crate::suite::console;
+
+fn played(ended: Ended, console: &str) -> Played {
+    Played { ended, console: console.into(), graph: Vec::new(), conserved: None }
+}
+
+fn of(test: &Test, ended: Ended, text: &str) -> Judged {
+    judge(test, &played(ended, text), console::read(text), &[])
+}
+
+fn case(ok: bool, faults: u64, repeats: u64, more: &str) -> String {
+    format!("@case {{\"name\":\"x\",\"ok\":{ok},\"faults\":{faults},\"repeats\":{repeats}{more}}}\n")
+}
+
+#[test]
+fn a_test_that_is_well() {
+    let test = Test::new("t", "sys_t").faults();
+    let judged = of(&test, Ended::Exited(0), &case(true, 2, 0, ""));
+    assert_eq!((judged.verdict, judged.passed, judged.faults), (Verdict::Pass, true, 2));
+    let judged = of(&test, Ended::Exited(0), &case(true, 2, 3, ""));
+    assert_eq!((judged.verdict, judged.passed, judged.repeats), (Verdict::Retried, true, 3));
+    let rejected = case(true, 1, 0, ",\"verdict\":\"REJECTED\"");
+    assert_eq!(of(&test, Ended::Exited(0), &rejected).verdict, Verdict::Rejected);
+}
+
+#[test]
+fn silence_is_a_failure() {
+    let test = Test::new("t", "sys_t");
+    let judged = of(&test, Ended::Exited(0), "all is well, believe me\n");
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Failed, false));
+    assert!(judged.why[0].contains("no case"));
+}
+
+#[test]
+fn faults_that_did_not_happen_are_a_failure() {
+    let judged = of(&Test::new("t", "sys_t").faults(), Ended::Exited(0), &case(true, 0, 0, ""));
+    assert!(!judged.passed && judged.why[0].contains("no fault happened"));
+}
+
+#[test]
+fn a_status_that_does_not_fit_is_a_failure() {
+    let test = Test::new("t", "sys_t");
+    assert!(!of(&test, Ended::Exited(1), &case(true, 0, 0, "")).passed);
+    assert!(of(&test.clone().expect(Expect::Status(1)), Ended::Exited(1), &case(true, 0, 0, "")).passed);
+    assert!(!of(&test, Ended::Exited(0), &format!("{}@case nonsense\n", case(true, 0, 0, ""))).passed);
+}
+
+#[test]
+fn the_worst_case_names_the_verdict() {
+    let text = [case(false, 0, 0, ",\"verdict\":\"SHORT\""), case(false, 0, 0, "")].concat();
+    let judged = of(&Test::new("t", "sys_t"), Ended::Exited(1), &text);
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Short, false));
+    let judged = of(&Test::new("t", "sys_t").expect(Expect::Short).faults(), Ended::Exited(1), &text);
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Short, false), "no fault was counted");
+    let text = case(false, 1, 0, ",\"verdict\":\"SHORT\"");
+    assert!(of(&Test::new("t", "sys_t").expect(Expect::Short).faults(), Ended::Exited(1), &text).passed);
+    assert!(
+        !of(&Test::new("t", "sys_t").expect(Expect::Short), Ended::Exited(0), &case(true, 1, 0, "")).passed
+    );
+}
+
+#[test]
+fn damaged_disks_are_wrong_bytes() {
+    let text = case(true, 0, 0, "");
+    let damage = ["fsck.minix: bad".to_owned()];
+    let test = Test::new("t", "sys_t");
+    let judged = judge(&test, &played(Ended::Exited(0), &text), console::read(&text), &damage);
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Corrupt, false));
+}
+
+#[test]
+fn wedged_needs_the_kernels_word_and_every_edge() {
+    let test = Test::new("t", "sys_t").wedged(&["mfs -> vm", "vm -> vfs"]);
+    let text = "wedged: x\nwait-for: mfs -> vm (a)\nwait-for: vm -> vfs (b)\n";
+    let judged = of(&test, Ended::Wedged, text);
+    assert!(judged.passed && judged.graph.len() == 2);
+    let judged = of(&test, Ended::Wedged, "wedged: x\nwait-for: mfs -> vm (a)\n");
+    assert!(!judged.passed && judged.why[0].contains("vm -> vfs"));
+    assert!(!of(&test, Ended::TimedOut("late".into()), text).passed);
+    assert!(!of(&test, Ended::Exited(0), &case(true, 0, 0, "")).passed);
+    assert!(!of(&Test::new("t", "sys_t"), Ended::Wedged, text).passed);
+    // The report page's copy serves where the console lost it.
+    let elsewhere =
+        Played { graph: vec!["mfs -> vm".into(), "vm -> vfs".into()], ..played(Ended::Wedged, "") };
+    assert!(judge(&test, &elsewhere, Told::default(), &[]).passed);
+}
+
+#[test]
+fn what_cannot_be_run_is_skipped_with_its_reason() {
+    let judged = of(&Test::new("t", "sys_t"), Ended::Exited(0), "@skip second-stage: no monitor\n");
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Skip, false));
+    assert_eq!(judged.why, ["second-stage: no monitor"]);
+    let judged =
+        of(&Test::new("t", "sys_t"), Ended::Exited(0), &format!("@skip a part\n{}", case(true, 0, 0, "")));
+    assert!(judged.passed && judged.skips == ["a part"]);
+}
+
+#[test]
+fn programs_are_judged_by_what_they_print() {
+    let test = Test::new("t", "cat /hello.txt").prints("Hello");
+    assert!(of(&test, Ended::Exited(0), "Hello.\n").passed);
+    assert!(!of(&test, Ended::Exited(0), "Bye.\n").passed);
+    assert!(!of(&test, Ended::Exited(2), "Hello.\n").passed);
+    assert_eq!(of(&test, Ended::Crashed("triple fault".into()), "Hello.\n").verdict, Verdict::Crash);
+}
