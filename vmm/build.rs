@@ -82,6 +82,8 @@ fn main() {
         println!("cargo:rerun-if-changed={}", workspace.join(source).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
+    // Seeded bugs (`refault_abi::bugs`): the inner cargo and the compiler take the variable from the environment.
+    println!("cargo:rerun-if-env-changed=REFAULT_BUGS");
 
     // One guest for all profiles of the host program: out is <target>/<triple>/<profile>/build/<package>/out.
     let shared = out.ancestors().nth(4).unwrap_or(&out).join("refault-guest");
