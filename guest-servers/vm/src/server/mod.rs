@@ -245,6 +245,7 @@ impl Server {
                 }
                 Err(error) => Err(error),
             },
+            vm::HANDLEMEM_NOW => only(Endpoint::VFS).and_then(|()| self.handle_mem_now(&message.get())),
             vm::VFS_REPLY => match only(Endpoint::VFS) {
                 Ok(()) => {
                     self.vfs_reply(&message.get());

@@ -33,6 +33,23 @@ pub enum Failure {
     Gone,
 }
 
+/// How far a job has come.
+enum Progress {
+    /// Every page is there.
+    Done,
+    /// One cannot be.
+    Failed(Failure),
+    /// The next one has to come from a file system.
+    Missing {
+        /// The file.
+        file: FileId,
+        /// Offset in it.
+        offset: u64,
+        /// Where the region of the page ends.
+        region_end: u64,
+    },
+}
+
 impl Failure {
     fn errno(&self) -> Errno {
         match self {
@@ -105,11 +122,42 @@ impl Server {
         let access = Access { write: request.write != 0, fetch: false };
         let target = Endpoint::from_raw(request.endpoint);
         let away = !Bug::NeverAsksBack.is(self.options.bug);
-        let mut length = request.length;
-        if Bug::MapFirstPageOnly.is(self.options.bug) {
-            length = length.min(PAGE - request.address % PAGE);
-        }
+        let length = self.handled(request);
         self.range(Purpose::HandleMem(asker), target, request.address, length, access, away);
+    }
+
+    /// The bytes of a HANDLEMEM to make present.
+    fn handled(&self, request: &vm::HandleMem) -> u64 {
+        let first_page = PAGE - request.address % PAGE;
+        if Bug::MapFirstPageOnly.is(self.options.bug) {
+            request.length.min(first_page)
+        } else {
+            request.length
+        }
+    }
+
+    /// HANDLEMEM_NOW: what needs no file system. EAGAIN for the rest.
+    pub fn handle_mem_now(&mut self, request: &vm::HandleMem) -> refault_abi::Result<u64> {
+        let length = self.handled(request);
+        let end = request.address.checked_add(length).filter(|end| *end <= USER_END).ok_or(Errno::EFAULT)?;
+        let mut job = Job {
+            // Nobody is told: the answer is the caller's.
+            purpose: Purpose::KernelCall { requestor: Endpoint::NONE },
+            target: Endpoint::from_raw(request.endpoint),
+            next: page_floor(request.address),
+            end: page_ceil(end),
+            access: Access { write: request.write != 0, fetch: false },
+            address: request.address,
+            away: !Bug::NeverAsksBack.is(self.options.bug),
+            asked: None,
+        };
+        let result = match self.advance(&mut job) {
+            Progress::Done => Ok(0),
+            Progress::Failed(failure) => Err(failure.errno()),
+            Progress::Missing { .. } => return Err(Errno::EAGAIN),
+        };
+        info::count(Counter::VmHandleMem, 1);
+        result
     }
 
     /// Begins a job over a range that somebody else chose.
@@ -144,10 +192,17 @@ impl Server {
 
     /// Goes on with a job until it is done or has to wait.
     fn work(&mut self, mut job: Job) {
+        match self.advance(&mut job) {
+            Progress::Done => self.finish(&job, Ok(())),
+            Progress::Failed(failure) => self.finish(&job, Err(failure)),
+            Progress::Missing { file, offset, region_end } => self.page_in(job, file, offset, region_end),
+        }
+    }
+
+    /// Makes as many of a job's pages present as can be without anybody else.
+    fn advance(&mut self, job: &mut Job) -> Progress {
         while job.next < job.end {
-            let Ok(slot) = self.take(job.target) else {
-                return self.finish(&job, Err(Failure::Gone));
-            };
+            let Ok(slot) = self.take(job.target) else { return Progress::Failed(Failure::Gone) };
             let process = &slot.process;
             let ranged = job.purpose != Purpose::Fault;
             if ranged && job.away {
@@ -156,6 +211,8 @@ impl Server {
             let before = tables::lookup(&self.memory.ram, process.root, job.next);
             let asked = job.asked == Some(job.next);
             let outcome = self.memory.resolve(process, job.next, job.access, asked);
+            let region_end = process.regions.find(job.next).map_or(0, |region| region.end);
+            self.put(slot);
             match outcome {
                 Outcome::Ready { frame, how } => {
                     match how {
@@ -173,19 +230,11 @@ impl Server {
                     }
                     job.next = job.next.saturating_add(PAGE);
                 }
-                Outcome::Refused(refusal) => {
-                    self.put(slot);
-                    return self.finish(&job, Err(Failure::Refused(refusal)));
-                }
-                Outcome::Missing { file, offset } => {
-                    let region_end = process.regions.find(job.next).map_or(0, |region| region.end);
-                    self.put(slot);
-                    return self.page_in(job, file, offset, region_end);
-                }
+                Outcome::Refused(refusal) => return Progress::Failed(Failure::Refused(refusal)),
+                Outcome::Missing { file, offset } => return Progress::Missing { file, offset, region_end },
             }
-            self.put(slot);
         }
-        self.finish(&job, Ok(()));
+        Progress::Done
     }
 
     /// Lets the job wait for a page of a file.
