@@ -110,6 +110,10 @@ impl Kernel for GuestKernel {
         let _ = ipc::send(to, message);
     }
 
+    fn ask_vm(&self, message: &Message) -> Result<Message> {
+        ipc::sendrec(Endpoint::VM, message)
+    }
+
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
         // Who waits for VFS by SENDREC (only PM does among those that are posted to) waits for the answer to that request,
         // which has no transaction id. An answer to something it asked asynchronously must not be taken for it.

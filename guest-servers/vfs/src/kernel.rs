@@ -81,6 +81,9 @@ pub trait Kernel: 'static {
     /// Sends and waits until it has been received. Faithful mode only: whoever does that can be made to wait for ever.
     fn send(&self, to: Endpoint, message: &Message);
 
+    /// Asks VM something that it answers on the spot, and waits for that.
+    fn ask_vm(&self, message: &Message) -> Result<Message>;
+
     /// Sends without waiting: at once if the receiver is ready, else when it will be.
     fn post(&self, to: Endpoint, message: &Message) -> Result<()>;
     /// Answers a process without waiting; one try. `waits`: its request came by SENDREC, so that it is receiving now.

@@ -150,6 +150,15 @@ impl<K: Kernel> Vfs<K> {
     ) -> Result<()> {
         self.kernel.count(Counter::VfsHandleMem);
         let request = vm::HandleMem { endpoint: whose.raw(), write: u32::from(write), address, length };
+        // The seed asks asynchronously in every case. Mostly VM has the page, and a round trip is all it takes; only when VM
+        // needs a file system for it may VFS not wait, because it has to serve VM then.
+        if self.faithful.is_none() {
+            let answer = self.kernel.ask_vm(&Message::new(vm::HANDLEMEM_NOW, &request))?;
+            match answer.get::<Status>().check() {
+                Err(Errno::EAGAIN) => {}
+                done => return done.map(|_| ()),
+            }
+        }
         let answer = self.ask(Endpoint::VM, Message::new(vm::PROCCTL, &request)).await?;
         answer.get::<Status>().check().map(|_| ())
     }

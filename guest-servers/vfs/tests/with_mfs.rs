@@ -52,6 +52,13 @@ struct Machine {
 struct Handle(Rc<RefCell<Machine>>);
 
 impl Machine {
+    /// Makes a range present.
+    fn present(&mut self, wanted: &vm::HandleMem) -> i64 {
+        let pages = wanted.address / PAGE..=(wanted.address + wanted.length - 1) / PAGE;
+        self.absent.retain(|page| !pages.contains(page));
+        0
+    }
+
     fn touch(&mut self, page: u64) -> bool {
         if self.inject.contains(&self.site) {
             self.absent.insert(page);
@@ -159,6 +166,17 @@ impl Kernel for Handle {
 
     fn send(&self, _: Endpoint, _: &Message) {
         unreachable!("hardened");
+    }
+
+    /// Every second range has to come from a file system, so that both ways to ask are gone.
+    fn ask_vm(&self, message: &Message) -> Result<Message> {
+        assert_eq!(message.kind(), vm::HANDLEMEM_NOW);
+        let wanted: vm::HandleMem = message.get();
+        let result = match wanted.address / PAGE % 2 {
+            0 => self.0.borrow_mut().present(&wanted),
+            _ => Errno::EAGAIN.code().into(),
+        };
+        Ok(message.reply(REPLY, &Status { result }))
     }
 
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
@@ -297,11 +315,8 @@ impl Joined {
         let answer = match to {
             Endpoint::MFS => self.mfs.borrow_mut().handle(&message),
             Endpoint::VM => {
-                let wanted: vm::HandleMem = message.get();
-                let mut machine = self.machine.0.borrow_mut();
-                let pages = wanted.address / PAGE..=(wanted.address + wanted.length - 1) / PAGE;
-                machine.absent.retain(|page| !pages.contains(page));
-                message.reply(REPLY, &Status { result: 0 })
+                let result = self.machine.0.borrow_mut().present(&message.get());
+                message.reply(REPLY, &Status { result })
             }
             Endpoint::PM => {
                 self.machine.0.borrow_mut().answers.push_back(message);

@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 use refault_abi::counters::Counter;
 use refault_abi::grant::Tag;
 use refault_abi::layout::PAGE;
-use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
+use refault_abi::{Endpoint, Errno, GrantId, Message, Result, vm};
 use refault_pipefs::system::System;
 use refault_rt::kernel::Moved;
 
@@ -130,6 +130,11 @@ impl Kernel for FakeKernel {
             assert!(waiting <= 1, "one request per mount");
         }
         Ok(())
+    }
+
+    fn ask_vm(&self, message: &Message) -> Result<Message> {
+        assert_eq!(message.kind(), vm::HANDLEMEM_NOW);
+        Ok(self.0.borrow_mut().handle_memory_now(message))
     }
 
     fn send(&self, to: Endpoint, message: &Message) {

@@ -84,6 +84,24 @@ impl State {
         next.into_iter().collect()
     }
 
+    /// VM's answer to HANDLEMEM_NOW: pages of files that are not there are not its to bring in alone.
+    pub(super) fn handle_memory_now(&mut self, message: &Message) -> Message {
+        let request: vm::HandleMem = message.get();
+        let end = request.address + request.length;
+        let pages = request.address / PAGE..=(end - 1) / PAGE;
+        let of_file = |page| self.absent.contains(&page) && self.file_pages.contains_key(&page);
+        let result = match request.endpoint {
+            ..32768 => 0,
+            _ if end > MEMORY as u64 => Errno::EFAULT.code().into(),
+            _ if pages.clone().any(of_file) => Errno::EAGAIN.code().into(),
+            _ => {
+                self.absent.retain(|page| !pages.contains(page));
+                0
+            }
+        };
+        message.reply(REPLY, &Status { result })
+    }
+
     /// VM's reaction to PROCCTL: an answer, or page-ins first.
     pub(super) fn handle_memory(&mut self, message: &Message) -> Vec<Message> {
         let request: vm::HandleMem = message.get();
