@@ -276,6 +276,10 @@ impl System for Guest {
         moved
     }
 
+    fn zero(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: u64) -> Moved {
+        kernel::safememset(granter, grant, offset, bytes, 0)
+    }
+
     fn count(&mut self, counter: Counter, amount: u64) {
         info::count(counter, amount);
     }

@@ -109,6 +109,16 @@ impl<S: System> Mounted<S> {
         self.pages.contains(key)
     }
 
+    /// Whether a page that is not here is zero all through: nothing of it is on the disk. VM may have it, but it can hold
+    /// nothing else there.
+    pub fn is_hole(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<bool> {
+        if self.is_cached(key) {
+            return Ok(false);
+        }
+        let runs = self.runs(key, size).map_err(|error| self.told(system, error))?;
+        Ok(runs.is_empty())
+    }
+
     fn bring_in(&mut self, system: &mut S, key: PageKey, size: u64) -> Result<()> {
         self.make_room(system)?;
         if self.pages.is_elsewhere(key) {
@@ -176,9 +186,12 @@ impl<S: System> Mounted<S> {
         taken: &mut Vec<(PageKey, S::Page, Vec<Run>)>,
     ) -> Result<()> {
         for &key in missing {
-            self.make_room_for(system, taken.len().saturating_add(1))?;
             let runs = self.runs(key, size).map_err(errno)?;
-            taken.push((key, system.page()?, runs));
+            // A hole is not read from anywhere.
+            if !runs.is_empty() {
+                self.make_room_for(system, taken.len().saturating_add(1))?;
+                taken.push((key, system.page()?, runs));
+            }
         }
         let mut parts = Vec::new();
         for (_, page, runs) in taken.iter_mut() {
@@ -305,7 +318,8 @@ impl<S: System> Mounted<S> {
     /// Writes everything back, and has the disk make durable what could be written.
     pub fn sync(&mut self, system: &mut S) -> Result<()> {
         let written = self.write_all(system);
-        written.and(self.disk.flush())
+        let flushed = self.disk.flush();
+        written.and(flushed)
     }
 
     /// Writes everything back and forgets every clean page and buffer; answers how many pages that were.

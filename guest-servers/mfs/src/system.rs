@@ -78,6 +78,9 @@ pub trait System {
     /// Copies out of granted memory.
     fn copy_from(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: &mut [u8]) -> Moved;
 
+    /// Fills granted memory with zeroes.
+    fn zero(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: u64) -> Moved;
+
     /// Adds to a counter.
     fn count(&mut self, counter: Counter, amount: u64);
     /// A line for the log.

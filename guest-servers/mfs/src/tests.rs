@@ -3,6 +3,7 @@
 mod cache;
 mod device;
 mod faults;
+mod full;
 mod requests;
 mod sequences;
 mod world;

@@ -23,7 +23,7 @@ use refault_rt::kernel::Moved;
 use zerocopy::IntoBytes;
 
 use crate::mount::{Mounted, page_of};
-use crate::system::{PAGE, System};
+use crate::system::{PAGE, PageKey, System};
 
 /// Granted memory of a request.
 #[derive(Clone, Copy, Debug)]
@@ -111,18 +111,19 @@ pub fn read<S: System>(
     let mut position = io.position;
     while position < end {
         let (key, within, count) = piece(number, position, end)?;
-        if !mount.is_cached(key) {
-            mount.prefetch(system, number, position, end, size);
-        }
-        let cached = match mount.page(system, key, size) {
-            Ok(cached) => cached,
+        let offset = position.saturating_sub(io.position);
+        let moved = match lend(mount, system, key, (position, end), size) {
+            Ok(Some(page)) => {
+                let bytes = page.get(within..within.saturating_add(count)).ok_or(Errno::EIO)?;
+                system.copy_to(from.granter, from.grant, offset, bytes)
+            }
+            // A hole needs no memory here.
+            Ok(None) => system.zero(from.granter, from.grant, offset, count as u64),
             Err(error) => {
                 progress.fail(error);
                 break;
             }
         };
-        let bytes = cached.page.as_ref().get(within..within.saturating_add(count)).ok_or(Errno::EIO)?;
-        let moved = system.copy_to(from.granter, from.grant, position.saturating_sub(io.position), bytes);
         if !progress.copied(system, count as u64, moved) {
             break;
         }
@@ -130,6 +131,23 @@ pub fn read<S: System>(
     }
     let moved = progress.result(system)?;
     Ok(Done { result: signed(moved), position: io.position.saturating_add(moved), size })
+}
+
+/// The page of a file that a read of `(position, end)` goes on with, or nothing for one that is all hole.
+fn lend<'m, S: System>(
+    mount: &'m mut Mounted<S>,
+    system: &mut S,
+    key: PageKey,
+    (position, end): (u64, u64),
+    size: u64,
+) -> Result<Option<&'m [u8]>> {
+    if !mount.is_cached(key) {
+        if mount.is_hole(system, key, size)? {
+            return Ok(None);
+        }
+        mount.prefetch(system, key.inode, position, end, size);
+    }
+    mount.page(system, key, size).map(|cached| Some(cached.page.as_ref()))
 }
 
 /// WRITE of a regular file.
@@ -351,7 +369,7 @@ fn whole<S: System>(system: &mut S, mode: FsReply, from: Granted, bytes: &[u8]) 
 }
 
 /// The part of `[position, end)` that lies in the page of `position`: the page, the first byte in it, and how many.
-fn piece(number: u32, position: u64, end: u64) -> Result<(crate::system::PageKey, usize, usize)> {
+fn piece(number: u32, position: u64, end: u64) -> Result<(PageKey, usize, usize)> {
     let key = page_of(number, position).ok_or(Errno::EFBIG)?;
     let within = usize::try_from(position.saturating_sub(key.offset())).map_err(|_| Errno::EFBIG)?;
     let left = usize::try_from(end.saturating_sub(position)).unwrap_or(PAGE);

@@ -245,6 +245,14 @@ fn a_hole_is_announced_for_one_use() {
     // VM does not give such a page back: it is made again.
     client.bare(fs::FLUSH).unwrap();
     assert_eq!(client.read(file, 4 * PAGE as u64, 9000).unwrap(), vec![0; 2 * PAGE]);
+    assert_eq!(client.world().zeroed, 2 * PAGE as u64, "and not for a read");
+    // A fault in the middle of it is one like in any page.
+    client.world().users.insert(DATA, User { memory: vec![0xcc; 3 * PAGE], odd: 100, absent: [1].into() });
+    let done = client.transfer(fs::READ, file, 3 * PAGE as u64, 3 * PAGE as u64).unwrap();
+    assert_eq!(done.result as usize, PAGE - 100);
+    client.world().users.insert(DATA, User { memory: vec![0xcc; 3 * PAGE], odd: 100, absent: [2].into() });
+    let done = client.transfer(fs::READ, file, 4 * PAGE as u64, 2 * PAGE as u64).unwrap();
+    assert_eq!(done.result as usize, 2 * PAGE - 100);
     client.image();
 }
 

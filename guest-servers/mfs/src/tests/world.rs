@@ -143,6 +143,8 @@ pub struct World {
     pub once: BTreeSet<PageKey>,
     pub counters: BTreeMap<usize, u64>,
     pub log: Vec<String>,
+    /// Bytes of users that were to be filled with zeroes, and not copied.
+    pub zeroed: u64,
     pub memory_limit: Option<usize>,
     pages_out: usize,
     next_id: u64,
@@ -231,6 +233,11 @@ impl System for World {
         let count = user.reachable(offset, bytes.len());
         bytes[..count].copy_from_slice(&user.memory[offset..offset + count]);
         moved(count, bytes.len())
+    }
+
+    fn zero(&mut self, granter: Endpoint, grant: GrantId, offset: u64, bytes: u64) -> Moved {
+        self.zeroed += bytes;
+        self.copy_to(granter, grant, offset, &vec![0; bytes as usize])
     }
 
     fn count(&mut self, counter: Counter, amount: u64) {
