@@ -173,3 +173,7 @@ fn store<R: Ram>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -73,3 +73,7 @@ impl<R: Ram> Memory<'_, R> {
         self.quarantine.held.len() != before
     }
 }
+
+#[cfg(test)]
+#[path = "quarantine_tests.rs"]
+mod tests;

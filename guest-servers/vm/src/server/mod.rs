@@ -137,7 +137,8 @@ impl Server {
 
     /// Makes a request of VFS.
     fn call_vfs(&mut self, call: &vfs::VmCall) {
-        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, call), 0);
+        // It must not pass for the answer that VFS waits for after HANDLEMEM_NOW.
+        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, call), senda::NOREPLY);
     }
 
     /// Whether this is the seed's system.
