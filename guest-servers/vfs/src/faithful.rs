@@ -150,9 +150,13 @@ impl<K: Kernel> Vfs<K> {
         Some(self.lock(lock, Mode::Exclusive, "process lock of vm").await)
     }
 
-    /// What the seed's exec does beside finding the program: it fetches the arguments.
-    pub(crate) async fn fetch_strings(&self, request: &PmExec) -> Result<()> {
-        if self.faithful.is_none() || request.bytes == 0 {
+    /// What the seed's exec does beside finding the program: it locks the file, and fetches the arguments.
+    pub(crate) async fn prepare_program(&self, vnode: &Vnode, request: &PmExec) -> Result<()> {
+        if self.faithful.is_none() {
+            return Ok(());
+        }
+        let _order = self.lock(&vnode.lock, Mode::Shared, "file lock").await;
+        if request.bytes == 0 {
             return Ok(());
         }
         let bytes = request.bytes.min(STRINGS_MAX);

@@ -1,3 +1,13 @@
+//! The server in its [world](crate::world): what it does, under every schedule of one and two faults.
+
+mod clients;
+mod devices;
+mod hazards;
+mod pipes;
+mod restarts;
+mod schedules;
+mod seeded;
+
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;

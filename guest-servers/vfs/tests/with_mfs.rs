@@ -275,6 +275,10 @@ impl System for Handle {
         self.0.borrow_mut().safecopy(grant, offset, bytes, false)
     }
 
+    fn zero(&mut self, _: Endpoint, grant: GrantId, offset: u64, bytes: u64) -> Moved {
+        self.0.borrow_mut().safecopy(grant, offset, &mut vec![0; bytes as usize], true)
+    }
+
     fn count(&mut self, _: Counter, _: u64) {}
 
     fn log(&mut self, line: fmt::Arguments<'_>) {

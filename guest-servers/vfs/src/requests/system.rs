@@ -106,7 +106,7 @@ impl<K: Kernel> Vfs<K> {
         let process = Endpoint::from_raw(request.endpoint);
         let path = self.fetch_path(Endpoint::PM, request.address, u64::from(request.length)).await?;
         let vnode = self.find(process, &path, Last::Follow).await?.existing()?;
-        self.fetch_strings(request).await?;
+        self.prepare_program(&vnode, request).await?;
         let executable = vnode.is_regular() && vnode.mode & ANY_EXECUTE != 0;
         if executable { Ok(vnode) } else { Err(Errno::EACCES) }
     }

@@ -65,14 +65,14 @@ impl State {
     fn entries(&mut self, directory: u64) -> &mut BTreeMap<Vec<u8>, u64> {
         match self.inodes.get_mut(&directory) {
             Some(Inode::Directory(entries)) => entries,
-            other => panic!("not a directory: {other:?}"),
+            _ => panic!("{directory} is not a directory"),
         }
     }
 
     fn data(&mut self, inode: u64) -> &mut Vec<u8> {
         match self.inodes.get_mut(&inode) {
-            Some(Inode::File(data)) => data,
-            other => panic!("not a file: {other:?}"),
+            Some(Inode::File(data) | Inode::Program(data)) => data,
+            _ => panic!("{inode} is not a file"),
         }
     }
 

@@ -125,8 +125,8 @@ impl Kernel for FakeKernel {
     fn post(&self, to: Endpoint, message: &Message) -> Result<()> {
         let mut state = self.0.borrow_mut();
         state.outbox.push_back((to, *message));
-        for server in [Endpoint::MFS, Endpoint::PIPEFS, Endpoint::BLK] {
-            let waiting = state.outbox.iter().filter(|(to, _)| to.slot() == server.slot()).count();
+        for server in [state.server, Endpoint::PIPEFS, Endpoint::BLK] {
+            let waiting = state.outbox.iter().filter(|(to, _)| *to == server).count();
             assert!(waiting <= 1, "one request per mount");
         }
         Ok(())

@@ -70,6 +70,8 @@ pub struct State {
     /// The file system as it is now; a dead one takes no messages.
     pub server: Endpoint,
     pub server_dead: bool,
+    /// The reincarnation server has given it up.
+    pub given_up: bool,
     /// Its request that is suspended on VM.
     fs_suspended: Option<Message>,
     suspended_calls: Option<Vec<Message>>,
@@ -115,6 +117,7 @@ impl World {
             vm: Memory::new(options.mode),
             server: Endpoint::MFS,
             server_dead: false,
+            given_up: false,
             fs_suspended: None,
             suspended_calls: None,
             pm_suspended: false,
@@ -179,11 +182,12 @@ impl World {
             }
             Endpoint::RS => {
                 assert_eq!(message.kind(), rs::LOOKUP);
-                let successor = self.state.borrow().server;
-                let answer = match message.get::<rs::Lookup>().slot == successor.slot() {
-                    true => Ok(successor.raw() as u64),
-                    false => Err(Errno::EIO),
+                let (successor, given_up) = {
+                    let state = self.state.borrow();
+                    (state.server, state.given_up)
                 };
+                assert_eq!(message.get::<rs::Lookup>().slot, successor.slot());
+                let answer = if given_up { Err(Errno::EIO) } else { Ok(successor.raw() as u64) };
                 vec![message.reply(REPLY, &Status::of(answer))]
             }
             Endpoint::PM => {
@@ -351,6 +355,11 @@ impl World {
 
     pub fn counter(&self, counter: Counter) -> u64 {
         self.state.borrow().counters.get(&(counter as usize)).copied().unwrap_or(0)
+    }
+
+    /// Grants in force.
+    pub fn grants(&self) -> usize {
+        self.state.borrow().grants.len()
     }
 
     pub fn exit(&self, who: Endpoint) {
