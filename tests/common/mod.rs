@@ -19,13 +19,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use std::sync::Arc;
+
 use libtest_mimic::{Arguments, Trial};
+use refault::inject::mechanism::{Wanted, choose};
+use refault::memory::{GuestRam, MIN_RAM};
 
 /// What a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Machines can be run.
     Kvm,
+    /// Pages can be taken away.
+    Injection,
     /// To become another user.
     Root,
     /// This program of the host.
@@ -37,6 +43,11 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Need::Kvm => refault::host::open_kvm().err().map(|why| why.to_string()),
+            Need::Injection => {
+                let ram = GuestRam::new(MIN_RAM).map(Arc::new).map_err(|why| why.to_string());
+                let way = ram.and_then(|ram| choose(&ram, Wanted::Best).map_err(|why| why.to_string()));
+                way.err()
+            }
             Need::Root => {
                 // SAFETY: the call has no preconditions.
                 (unsafe { libc::geteuid() } != 0).then(|| "only root can become another user".into())

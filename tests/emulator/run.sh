@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the guest under QEMU's own emulation of a microvm: no KVM, no doorbell, another monitor's virtio.
 # The same kernel and boot image that `refault` embeds must boot there, read a file from a virtio disk, and
-# repeat reads that meet first-stage soft faults.
+# repeat reads that meet first-stage soft faults; then the guest tests.
 #
 #   run.sh [REFAULT]     REFAULT: the program to take the guest from (default: cargo builds it)
 set -euo pipefail
@@ -81,6 +81,14 @@ check "the kernel's self-test" self_test ""
 check "the kernel's self-test, entered by INT3" self_test "trap=int3"
 unharmed() { [ "$(sha256sum <"$work/disk.img")" = "$before" ] || { command -v fsck.minix >/dev/null && fsck.minix -f "$work/disk.img"; }; }
 check "the disk image is unharmed" unharmed
+
+# Every guest test that needs no monitor, by the same table, runner and judge as on KVM.
+guest_tests() {
+  "$refault" test --under qemu-system-x86_64 --json "$work/tests.json" || return 1
+  # A run in which everything was left out shows nothing.
+  grep -qE '"passed": [1-9]' "$work/tests.json"
+}
+check "the guest tests" guest_tests
 
 echo "emulator: $passed passed, $failed failed"
 [ "$failed" = 0 ]

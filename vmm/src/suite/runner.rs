@@ -48,7 +48,7 @@ pub struct Ran {
 }
 
 /// Images as they are before any test.
-type Masters = BTreeMap<u8, Vec<u8>>;
+pub type Masters = BTreeMap<u8, Vec<u8>>;
 
 /// Runs `tests` and gives them in their order. `done` hears of each as it ends.
 ///
@@ -77,7 +77,11 @@ pub async fn run(tests: Vec<Test>, request: &Request, mut done: impl FnMut(&Ran)
     Ok(all.into_iter().flatten().collect())
 }
 
-fn masters(tests: &[Test]) -> io::Result<Masters> {
+/// Makes the images that `tests` need.
+///
+/// # Errors
+/// They cannot be made.
+pub fn masters(tests: &[Test]) -> io::Result<Masters> {
     let mut masters = Masters::new();
     for kind in tests.iter().flat_map(|test| &test.disks) {
         if let std::collections::btree_map::Entry::Vacant(place) = masters.entry(*kind as u8) {
@@ -92,7 +96,7 @@ fn unplayed(ended: Ended) -> Played {
 }
 
 /// Runs one test from fresh disks to its verdict.
-async fn one(test: Test, request: &Request, masters: Arc<Masters>) -> Ran {
+pub async fn one(test: Test, request: &Request, masters: Arc<Masters>) -> Ran {
     let started = Instant::now();
     let scratch = match scratch(&test.disks, &masters) {
         Ok(scratch) => scratch,
