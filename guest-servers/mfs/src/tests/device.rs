@@ -139,6 +139,19 @@ fn a_write_to_an_inode_is_believed() {
     client.truncate(file, 4096).unwrap();
     let grown = client.read(file, 0, 9000).unwrap();
     assert!(grown[..1000] == data[..1000] && grown[1000..].iter().all(|&byte| byte == 0));
+    // A size that changes inside of a block, while the page is here: what was hidden behind the end comes out again.
+    client.write(file, 0, &data).unwrap();
+    for size in [4300u32, 5000] {
+        assert_eq!(client.bwrite(inode(file) + 8, &size.to_le_bytes()), Ok(4));
+        assert!(client.read(file, 0, 9000).unwrap() == data[..size as usize]);
+        if size == 4300 {
+            client.bare(fs::FLUSH).unwrap();
+            client.world().announced.clear();
+            assert!(client.read(file, 0, 9000).unwrap() == data[..4300]);
+        }
+    }
+    client.truncate(file, 1000).unwrap();
+    client.truncate(file, 4096).unwrap();
     // The files exchange their contents.
     let zones = |client: &mut Client, number| client.bread(inode(number) + 24, 40).unwrap();
     let (of_file, of_other) = (zones(&mut client, file), zones(&mut client, other));
