@@ -266,7 +266,7 @@ fn a_fork_without_memory_changes_nothing() {
     // Whatever number of tables there is room for, the copy is whole or is not.
     let held: Vec<u64> = core::iter::from_fn(|| memory.frames.allocate()).collect();
     let mut refused = 0;
-    for left in 0..held.len() {
+    for (left, frame) in held.iter().enumerate() {
         match memory.fork(&parent, &[]) {
             Ok(mut forked) => {
                 let _ = memory.destroy(&mut forked.process);
@@ -277,7 +277,7 @@ fn a_fork_without_memory_changes_nothing() {
             }
         }
         assert_eq!(memory.frames.free(), left as u64);
-        memory.frames.release(held[left]);
+        memory.frames.release(*frame);
     }
     assert!(refused > 0 && memory.frames.free() == before);
     assert_eq!(ready(memory.resolve(&parent, MMAP_START, WRITE, false)).1, How::Upgraded);

@@ -6,7 +6,7 @@ use refault_abi::counters::Counter;
 use refault_abi::ipc::senda;
 use refault_abi::kcall::{Target, privilege};
 use refault_abi::layout::{INFO, STATS, STUB, pte};
-use refault_abi::{Endpoint, Errno, Message, Result, vfs, vm};
+use refault_abi::{Endpoint, Errno, Result, vfs, vm};
 use refault_rt::{info, kernel};
 use refault_vm::load::{Shared, Source};
 use refault_vm::memory::{Refusal, Unmapped};
