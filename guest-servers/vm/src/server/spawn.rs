@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 
 use refault_abi::counters::Counter;
-use refault_abi::ipc::senda;
 use refault_abi::kcall::{Target, privilege};
 use refault_abi::layout::{INFO, STATS, STUB, pte};
 use refault_abi::{Endpoint, Errno, Result, vfs, vm};
@@ -148,6 +147,6 @@ impl Server {
     /// Tells VFS that a pin is not needed any more.
     pub fn release_handle(&mut self, handle: u64) {
         let call = vfs::VmCall { operation: vfs::RELEASE, handle, ..vfs::VmCall::default() };
-        self.post(Endpoint::VFS, Message::new(vfs::VMCALL, &call), senda::NOREPLY);
+        self.call_vfs(&call);
     }
 }
