@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 flags="-C relocation-model=static -C no-redzone=yes -C target-feature=-sse,-sse2 -C panic=abort -D warnings"
 packages=()
 features=()
-for name in kernel rt vm vfs mfs pipefs blk pm tty init apps; do
+for name in kernel rt vm vfs mfs pipefs blk pm rs tty init apps; do
   packages+=(-p "refault-$name")
   features+=("refault-$name/guest")
 done

@@ -26,13 +26,14 @@ const FLAGS: [&str; 4] =
 const KERNEL_FLAGS: [&str; 1] = ["-Ccode-model=kernel"];
 
 /// Packages and their programs, by their names in the boot image.
-const SERVERS: [(&str, &str); 8] = [
+const SERVERS: [(&str, &str); 9] = [
     ("refault-vm", "vm"),
     ("refault-vfs", "vfs"),
     ("refault-mfs", "mfs"),
     ("refault-blk", "blk"),
     ("refault-pipefs", "pipefs"),
     ("refault-pm", "pm"),
+    ("refault-rs", "rs"),
     ("refault-tty", "tty"),
     ("refault-init", "init"),
 ];

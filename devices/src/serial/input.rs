@@ -38,13 +38,23 @@ pub struct SerialInput {
     room: EventFd,
     from: File,
     source: Source,
+    /// What is typed at the descriptor's end.
+    end: Option<u8>,
+    /// How often it still is to be typed.
+    ends_left: usize,
 }
 
 impl SerialInput {
     /// Feeds `line` from `from`, which should be non-blocking unless nobody else reads from it.
     pub fn new(line: Arc<Serial>, from: OwnedFd) -> io::Result<Self> {
         let room = line.room().try_clone()?;
-        Ok(Self { line, room, from: File::from(from), source: Source::Paused })
+        Ok(Self { line, room, from: File::from(from), source: Source::Paused, end: None, ends_left: 0 })
+    }
+
+    /// Types `character` when the descriptor has come to its end, and a second time behind a line that is not ended: a
+    /// serial line has no end of its own, terminals have a character for it.
+    pub fn ending_with(self, character: u8) -> Self {
+        Self { end: Some(character), ends_left: 1, ..self }
     }
 
     /// Whether the descriptor has come to its end.
@@ -77,8 +87,22 @@ impl SerialInput {
             return;
         };
         match self.from.read(bytes) {
-            Ok(0) => self.unwatch(ops, Source::Ended),
+            Ok(0) => {
+                if let Some(end) = self.end {
+                    bytes.fill(end);
+                    let now = self.ends_left.min(bytes.len());
+                    let taken = bytes.get(..now).map_or(0, |b| self.line.enqueue(b));
+                    // In loop-back mode nothing is taken: then the end is lost like any other byte.
+                    self.ends_left = if taken == 0 { 0 } else { self.ends_left.saturating_sub(taken) };
+                }
+                // Without room for all of them the end is seen again when there is room.
+                if self.end.is_none() || self.ends_left == 0 {
+                    self.unwatch(ops, Source::Ended);
+                }
+            }
             Ok(n) => {
+                let in_line = bytes.get(..n).and_then(<[u8]>::last).is_some_and(|last| *last != b'\n');
+                self.ends_left = if in_line { 2 } else { 1 };
                 // Only the device loop enqueues, so the room seen above is still there.
                 let taken = bytes.get(..n).map_or(0, |b| self.line.enqueue(b));
                 if taken < n {

@@ -40,7 +40,8 @@ impl Terminal {
         if let Err(error) = on {
             diag!("tty: no input: {error}");
         }
-        let mut terminal = Terminal { line: Line::new(), readers: Readers::new(), piece: alloc::vec![0; PIECE] };
+        let mut terminal =
+            Terminal { line: Line::new(), readers: Readers::new(), piece: alloc::vec![0; PIECE] };
         // What came before the interrupt was on.
         terminal.take_input();
         terminal

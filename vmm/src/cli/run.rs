@@ -309,7 +309,9 @@ fn standard_input() -> io::Result<OwnedFd> {
     if kind.is_fifo() || stdin.is_terminal() {
         let mut options = std::fs::OpenOptions::new();
         // Fails where /proc is not there, or the terminal may not be opened again: then it is read as it is.
-        if let Ok(file) = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/proc/self/fd/0") {
+        if let Ok(file) =
+            options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/proc/self/fd/0")
+        {
             return Ok(file.into());
         }
     }

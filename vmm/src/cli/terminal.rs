@@ -1,8 +1,8 @@
 //! The terminal while a guest reads from it.
 //!
-//! Characters are passed on as they are typed and not echoed (the guest does that). Ctrl-C keeps its meaning: it ends
-//! the machine. The guard restores the terminal on every way out that runs destructors, and every way out of the command
-//! does: signals end the machine by returning from its future, never by exiting the process.
+//! Characters are passed on as they are typed and not echoed (the guest does that). Ctrl-C is the guest's, too, for its
+//! programs; Ctrl-\ ends the machine. The guard restores the terminal on every way out that runs destructors, and every way
+//! out of the command does: signals end the machine by returning from its future, never by exiting the process.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,8 +29,8 @@ impl RawMode {
         let before = unsafe { before.assume_init() };
         let mut raw = before;
         raw.c_lflag &= !(libc::ICANON | libc::ECHO | libc::IEXTEN);
-        // Ctrl-\\ and Ctrl-Z would leave the terminal as it is now; the guest gets them instead.
-        for key in [libc::VQUIT, libc::VSUSP] {
+        // Ctrl-Z would leave the terminal as it is now; Ctrl-C is for the guest's programs.
+        for key in [libc::VINTR, libc::VSUSP] {
             if let Some(character) = raw.c_cc.get_mut(key) {
                 *character = libc::_POSIX_VDISABLE;
             }
