@@ -14,6 +14,7 @@
 //! Guest RAM is one file with two mappings ([`memory`]): the processors' view, from which [`inject`] takes pages away, and
 //! the view of devices and of the monitor itself, which is always whole.
 
+pub mod bench;
 pub mod boot;
 #[cfg(test)]
 mod boot_image;

@@ -2,6 +2,7 @@
 //!
 //! What this is not: logic. Each verb turns its arguments into the input of a library function and prints the result.
 
+pub mod bench;
 pub mod disk;
 pub mod export;
 pub mod mkfs;
@@ -39,6 +40,8 @@ enum Verb {
     Run(Box<run::Args>),
     /// Run the guest tests, in parallel machines
     Test(test::Args),
+    /// Measure the guest
+    Bench(bench::Args),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
     /// Write the built-in guest into a directory, for other monitors
@@ -85,6 +88,7 @@ pub fn main() -> u8 {
     let done = match cli.verb.unwrap_or_else(|| Verb::Run(Box::default())) {
         Verb::Run(args) => run::run(*args, started),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)

@@ -10,7 +10,7 @@
 //!
 //! A string instruction is one instruction. Hosts that stop at each of its iterations have them counted apart.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use kvm_bindings::{KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug};
 use kvm_ioctls::VcpuFd;
@@ -30,58 +30,92 @@ const SYSRETQ: [u8; 3] = [0x48, 0x0f, 0x07];
 /// First byte of `out imm8, al`, which is two bytes long.
 const OUT_IMMEDIATE: u8 = 0xe6;
 
-/// What one operation cost.
-#[derive(Debug, Default)]
-struct Tally {
-    entries: AtomicU64,
-    instructions: AtomicU64,
-    iterations: AtomicU64,
+/// Samples kept of one operation; further ones are dropped, so that a guest cannot fill the monitor's memory.
+const SAMPLES_MAX: usize = 64;
+
+/// What ring 0 did in one sample of an operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// System-call traps, of whichever process.
+    pub kernel_entries: u64,
+    /// Instructions retired in ring 0.
+    pub instructions: u64,
+    /// Iterations of string instructions beyond their first, on hosts that stop at each; elsewhere 0.
+    pub string_iterations: u64,
 }
 
 /// What all measured operations of a machine cost.
 #[derive(Debug, Default)]
-pub struct Tallies([Tally; Measured::ALL.len()]);
+pub struct Tallies(Mutex<[Vec<Sample>; Measured::ALL.len()]>);
 
 /// One operation's cost in ring 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// What was done.
     pub operation: &'static str,
-    /// System-call traps, of whichever process.
+    /// Which of [`Measured`] that is.
+    #[serde(skip)]
+    pub id: u32,
+    /// System-call traps, of whichever process, in the least sample.
     pub kernel_entries: u64,
-    /// Instructions retired in ring 0, without the measuring itself.
+    /// Instructions retired in ring 0, without the measuring itself, in the least sample.
     pub instructions: u64,
     /// Iterations of string instructions beyond their first, on hosts that stop at each; elsewhere 0.
     pub string_iterations: u64,
+    /// All samples in the order in which they were taken, without the measuring itself.
+    pub samples: Vec<Sample>,
+}
+
+impl Sample {
+    /// Without what measuring itself costs.
+    fn less(&self, measuring: &Sample) -> Sample {
+        Sample {
+            kernel_entries: self.kernel_entries.saturating_sub(measuring.kernel_entries),
+            instructions: self.instructions.saturating_sub(measuring.instructions),
+            string_iterations: self.string_iterations.saturating_sub(measuring.string_iterations),
+        }
+    }
+}
+
+/// The sample with the fewest instructions: nothing else got into that one.
+fn least(samples: &[Sample]) -> Option<Sample> {
+    samples.iter().copied().min_by_key(|sample| sample.instructions)
 }
 
 impl Tallies {
     fn publish(&self, id: u32, run: &Stepper) {
-        if let Some(tally) = usize::try_from(id).ok().and_then(|id| self.0.get(id)) {
-            tally.entries.store(run.entries, Relaxed);
-            tally.instructions.store(run.instructions, Relaxed);
-            tally.iterations.store(run.iterations, Relaxed);
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(samples) = usize::try_from(id).ok().and_then(|id| tallies.get_mut(id))
+            && samples.len() < SAMPLES_MAX
+        {
+            samples.push(Sample {
+                kernel_entries: run.entries,
+                instructions: run.instructions,
+                string_iterations: run.iterations,
+            });
         }
     }
 
     /// The costs of what was measured, less what the measuring itself costs.
     pub fn costs(&self) -> Vec<Cost> {
-        let read = |tally: &Tally| {
-            [tally.entries.load(Relaxed), tally.instructions.load(Relaxed), tally.iterations.load(Relaxed)]
-        };
-        let [empty_entries, empty_instructions, empty_iterations] =
-            self.0.get(Measured::Empty as usize).map_or([0; 3], read);
-        self.0
+        let tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let measuring =
+            tallies.get(Measured::Empty as usize).and_then(|samples| least(samples)).unwrap_or_default();
+        tallies
             .iter()
             .zip(Measured::ALL)
             .filter(|(_, (what, _))| *what != Measured::Empty)
-            .map(|(tally, (_, operation))| (read(tally), operation))
-            .filter(|([entries, ..], _)| *entries != 0)
-            .map(|([entries, instructions, iterations], operation)| Cost {
-                operation,
-                kernel_entries: entries.saturating_sub(empty_entries),
-                instructions: instructions.saturating_sub(empty_instructions),
-                string_iterations: iterations.saturating_sub(empty_iterations),
+            .filter_map(|(samples, (what, operation))| {
+                let samples: Vec<_> = samples.iter().map(|sample| sample.less(&measuring)).collect();
+                let Sample { kernel_entries, instructions, string_iterations } = least(&samples)?;
+                Some(Cost {
+                    operation,
+                    id: what as u32,
+                    kernel_entries,
+                    instructions,
+                    string_iterations,
+                    samples,
+                })
             })
             .collect()
     }
@@ -152,6 +186,10 @@ impl Stepper {
         let Some((rip, cr3)) = place(vcpu) else { return Ok(()) };
         let mut code = [0; 3];
         walk::read(memory, cr3, rip, &mut code);
+        if code.starts_with(&IRETQ) && self.stays_inside(vcpu, memory, cr3) {
+            // The kernel's own fault handler returns to what had the fault.
+            code = [0; 3];
+        }
         tracing::trace!(measuring = self.measuring, rip = format_args!("{rip:#x}"), "step");
         match self.count(rip, &code) {
             Verdict::GoOn => Ok(()),
@@ -175,6 +213,15 @@ impl Stepper {
             return Verdict::Leave;
         }
         Verdict::GoOn
+    }
+
+    /// Whether the `iretq` before which the vCPU stands leads to ring 0 again.
+    fn stays_inside(&self, vcpu: &mut VcpuFd, memory: &GuestMemory, cr3: u64) -> bool {
+        let Some(regs) = registers::regs(vcpu) else { return false };
+        let mut selector = [0; 2];
+        // The frame is rip, cs, rflags, rsp, ss: Intel SDM volume 3, 6.14.2.
+        let at = regs.rsp.wrapping_add(8);
+        walk::read(memory, cr3, at, &mut selector) == selector.len() && selector[0] & 3 == 0
     }
 
     fn free(&mut self, vcpu: &mut VcpuFd) -> Result<(), Ending> {
@@ -233,14 +280,24 @@ mod tests {
     #[test]
     fn costs_are_without_the_measuring() {
         let tallies = Tallies::default();
-        let run = |instructions| Stepper { entries: 2, instructions, iterations: 0, ..Stepper::default() };
-        tallies
-            .publish(Measured::Empty as u32, &Stepper { entries: 1, instructions: 70, ..Stepper::default() });
-        tallies.publish(Measured::NullCall as u32, &run(150));
-        tallies.publish(99, &run(1));
+        let run = |entries, instructions| Stepper { entries, instructions, ..Stepper::default() };
+        tallies.publish(Measured::Empty as u32, &run(1, 70));
+        tallies.publish(Measured::NullCall as u32, &run(3, 400));
+        tallies.publish(Measured::NullCall as u32, &run(2, 150));
+        tallies.publish(99, &run(2, 1));
         let costs = tallies.costs();
         assert_eq!(costs.len(), 1);
         assert_eq!(costs[0].operation, "null kernel call");
         assert_eq!((costs[0].kernel_entries, costs[0].instructions), (1, 80));
+        assert_eq!(costs[0].samples.iter().map(|sample| sample.instructions).collect::<Vec<_>>(), [330, 80]);
+    }
+
+    #[test]
+    fn samples_are_bounded() {
+        let tallies = Tallies::default();
+        for _ in 0..1000 {
+            tallies.publish(Measured::Read as u32, &Stepper::default());
+        }
+        assert_eq!(tallies.costs()[0].samples.len(), SAMPLES_MAX);
     }
 }
