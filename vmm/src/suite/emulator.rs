@@ -21,6 +21,8 @@ use refault_abi::doorbell::WEDGED_STATUS;
 
 /// Bytes of a console that are kept.
 const CONSOLE_LIMIT: u64 = 4 << 20;
+/// What the console shows when it waits for somebody to type.
+const PROMPT: &[u8] = b"$ ";
 /// Emulation is slower than a machine of one's own, and shares the processors with its like.
 const PATIENCE: u32 = 3;
 /// RAM in megabytes: microvm's firmware-less boot wants some room of its own.
@@ -36,8 +38,17 @@ impl Emulator {
     /// Writes kernel and boot image beside each other.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// They cannot be written, or `program` cannot be run.
     pub fn new(program: &Path) -> io::Result<Self> {
+        let tried = std::process::Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        let unusable = |why: &dyn std::fmt::Display| {
+            io::Error::other(format!("{} cannot be used as an emulator: {why}", program.display()))
+        };
+        match tried {
+            Err(why) => return Err(unusable(&why)),
+            Ok(said) if !said.status.success() => return Err(unusable(&"it does not know --version")),
+            Ok(_) => {}
+        }
         let directory = tempfile::tempdir()?;
         std::fs::write(directory.path().join("kernel.elf"), guest_image::KERNEL)?;
         std::fs::write(directory.path().join("boot.cpio"), guest_image::BOOT_IMAGE)?;
@@ -111,10 +122,7 @@ impl Emulator {
         let mut child = self.command(test, disks, words).spawn()?;
         // Kept open to the end: the serial line must not see its end before the machine does.
         let mut to = child.stdin.take();
-        if let Some(to) = to.as_mut() {
-            to.write_all(test.typed.as_bytes()).await?;
-            to.flush().await?;
-        }
+        let mut typed = Some(test.typed.as_bytes()).filter(|text| !text.is_empty());
         let errors = child.stderr.take();
         let said = tokio::spawn(async move {
             let mut text = Vec::new();
@@ -123,8 +131,14 @@ impl Emulator {
             }
             String::from_utf8_lossy(&text).into_owned()
         });
-        if let Some(from) = child.stdout.take() {
-            from.take(CONSOLE_LIMIT).read_to_end(kept).await?;
+        let mut from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.take(CONSOLE_LIMIT);
+        while from.read_buf(kept).await? != 0 {
+            // This serial line forgets what came before its driver set it up, as a real one does.
+            let prompted = kept.windows(PROMPT.len()).any(|text| text == PROMPT);
+            if let (Some(to), Some(text)) = (to.as_mut(), typed.take_if(|_| prompted)) {
+                to.write_all(text).await?;
+                to.flush().await?;
+            }
         }
         let status = child.wait().await?;
         drop(to);

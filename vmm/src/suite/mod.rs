@@ -36,7 +36,7 @@ pub struct Test {
     pub needs_monitor: bool,
     /// Whether at least one fault has to be counted by its cases.
     pub has_faults: bool,
-    /// What is typed at the console, from the start on.
+    /// What is typed at the console: from the start on, in emulation once there is a prompt (`$ `).
     pub typed: String,
     /// Texts that the console must show. A test with such texts need not speak `@case`.
     pub prints: Vec<String>,
@@ -132,7 +132,7 @@ impl Test {
         self
     }
 
-    /// With this typed at the console from the start on.
+    /// With this typed at the console.
     #[must_use]
     pub fn typed(mut self, text: &str) -> Self {
         self.typed.push_str(text);

@@ -1,6 +1,6 @@
 //! Programs that are no tests by themselves: judged by their status and by what they print.
 
-use crate::suite::Test;
+use crate::suite::{Expect, Test};
 
 /// These tests.
 pub fn tests() -> Vec<Test> {
@@ -16,5 +16,15 @@ pub fn tests() -> Vec<Test> {
         Test::new("softread.hardened.second-stage", "softread")
             .rule("read page=1,7,last side=granter: reflect")
             .prints("got 65536"),
+        // Which disk is which must not depend on the monitor.
+        Test::new("programs.second-disk", "cat /hello.txt /mnt/second.txt")
+            .second_disk()
+            .prints("Hello from a MINIX file system.")
+            .prints("The second disk."),
+        Test::new("programs.shell.typed", "sh")
+            .typed("ls /etc\ncat /hello.txt | cat\nexit 3\n")
+            .prints("motd")
+            .prints("Hello from a MINIX file system.")
+            .expect(Expect::Status(3)),
     ]
 }

@@ -1,0 +1,100 @@
+//! The verb `refault test`: what it lists, what it says of a test that fails, its document and its exit codes.
+
+mod common;
+
+use std::process::ExitCode;
+
+use common::command::refault;
+use common::{Need, Suite};
+use serde_json::Value;
+
+/// A test of the table that passes everywhere.
+const TEST: &str = "softread.hardened.first-stage";
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new("test_command");
+    suite.host("the list names each test once", the_list);
+    suite.host("a pattern that fits nothing is an error", no_such_test);
+    suite.host("words that the guest does not know are refused", bad_words);
+    suite.host("an emulator that cannot be run is one error", no_such_emulator);
+    suite.kvm("a test that passes, and its document", passes);
+    suite.kvm("a test that fails says why, what was printed, and how to repeat it", fails);
+    suite.test(
+        "what needs the monitor is left out of emulation",
+        &[Need::Tool("qemu-system-x86_64")],
+        left_out,
+    );
+    suite.run()
+}
+
+fn document(arguments: &[&str], code: i32) -> (String, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("tests.json");
+    let mut all = vec!["test", "--json", json.to_str().unwrap()];
+    all.extend(arguments);
+    let said = refault(all);
+    assert_eq!(said.code, Some(code), "{}", said.all());
+    (said.err, serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap())
+}
+
+fn the_list() {
+    let said = refault(["test", "--list"]);
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    let names: Vec<&str> = said.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&TEST), "{}", said.out);
+    let one = refault(["test", "--list", TEST]);
+    assert_eq!(one.out.lines().count(), 1, "{}", one.out);
+    let many = refault(["test", "--list", "softread.*"]);
+    assert!(many.out.lines().count() > 1 && many.out.lines().all(|line| line.starts_with("softread.")));
+}
+
+fn no_such_test() {
+    let said = refault(["test", "nonesuch"]);
+    assert_eq!(said.code, Some(160), "{}", said.all());
+    assert!(said.err.contains("nonesuch") && said.err.contains("--list"), "{}", said.err);
+}
+
+fn bad_words() {
+    let said = refault(["test", TEST, "--words", "retry=never"]);
+    assert_eq!(said.code, Some(160), "{}", said.all());
+    assert!(said.err.contains("--words") && said.err.contains("retry=never"), "{}", said.err);
+}
+
+fn no_such_emulator() {
+    let said = refault(["test", "--under", "/nonexistent/qemu"]);
+    assert_eq!(said.code, Some(166), "{}", said.all());
+    assert!(said.err.contains("/nonexistent/qemu") && said.err.lines().count() < 5, "{}", said.err);
+}
+
+fn passes() {
+    let (_, document) = document(&[TEST], 0);
+    assert_eq!(document["schema"], "refault.test/1");
+    assert_eq!(
+        (&document["passed"], &document["failed"], &document["skipped"]),
+        (&1.into(), &0.into(), &0.into())
+    );
+    let test = &document["tests"][0];
+    assert_eq!((&test["name"], &test["verdict"]), (&TEST.into(), &"PASS".into()));
+    assert!(test["faults"].is_u64() && test["repeats"].is_u64(), "{test}");
+}
+
+fn fails() {
+    // With this policy the program gets the short read that the test is not about.
+    let (said, document) = document(&[TEST, "--words", "retry=efault"], 175);
+    assert_eq!((&document["passed"], &document["failed"]), (&0.into(), &1.into()));
+    let test = &document["tests"][0];
+    assert_eq!((&test["verdict"], &test["passed"]), (&"FAILED".into(), &false.into()));
+    assert!(test["why"][0].as_str().unwrap().contains("got 65536"), "{test}");
+    assert!(!test["console"].as_array().unwrap().is_empty(), "{test}");
+    for text in ["SHORT", &format!("refault test {TEST} --words 'retry=efault'"), "0 passed, 1 failed"] {
+        assert!(said.contains(text), "no {text:?} in: {said}");
+    }
+}
+
+fn left_out() {
+    let name = "softread.hardened.second-stage";
+    let (said, document) = document(&["--under", "qemu-system-x86_64", name], 0);
+    assert_eq!((&document["passed"], &document["skipped"]), (&0.into(), &1.into()));
+    assert_eq!(document["tests"][0]["verdict"], "SKIP");
+    assert!(said.contains("monitor"), "{said}");
+}
