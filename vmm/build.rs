@@ -63,6 +63,8 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_grants",
         "sys_marks",
         "sys_peer",
+        "sys_hazard",
+        "sys_restart",
     ],
 );
 

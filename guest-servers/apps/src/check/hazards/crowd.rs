@@ -1,0 +1,216 @@
+//! Hazards of several processes at once.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use refault_abi::counters::Counter;
+use refault_abi::layout::PAGE;
+use refault_abi::options::Mode;
+use refault_abi::pattern::{FILE_A, FILE_B};
+use refault_abi::vfs::{O_CREAT, O_RDONLY, O_RDWR, SEEK_SET};
+use refault_abi::{Errno, pm};
+use refault_rt::{ipc, kernel, user};
+
+use super::{absent, absent_mapping, make_file};
+use crate::check::buffer::{Buffer, Mapped, Stage};
+use crate::check::family::{Child, all_good, here, wait_for_go};
+use crate::check::measure::Snapshot;
+use crate::check::retry::data::check_pattern;
+use crate::check::schedule::Layout;
+use crate::check::suite::{Explain, Record, Suite, expect};
+
+/// Six pages and a bit, the last of which is absent: the first attempt takes long enough for others to begin theirs.
+fn late() -> Layout {
+    let layout = Layout::plain(77, 6 * PAGE);
+    layout.without(1 << (layout.pages - 1))
+}
+
+/// How often: in the seed's system until it hangs, which is a matter of who waits for the disk when.
+fn rounds(suite: &Suite, hardened: u64) -> u64 {
+    if suite.options().mode == Mode::Hardened { hardened } else { 200 }
+}
+
+/// In a child: reads a file at `from`, by its position, into a buffer, and checks the bytes.
+fn read_and_check(file: user::Descriptor, id: u32, from: u64, buffer: &Buffer) -> Result<(), String> {
+    let bytes = buffer.layout().bytes;
+    user::lseek(file, from as i64, SEEK_SET).explain("lseek")?;
+    // SAFETY: the range is the buffer's, which nobody has borrowed.
+    let answer = unsafe { user::read_raw(file, buffer.address(), bytes) };
+    expect("the answer", answer.explain("read")?, bytes)?;
+    check_pattern("what was read", id, from, buffer.bytes()).map_err(|complaint| complaint.text)?;
+    buffer.untouched_but(bytes)
+}
+
+/// H5 of two: each writes a file from a mapping of the other's.
+pub fn each_others_files(suite: &mut Suite) {
+    let rounds = rounds(suite, 3);
+    suite.check("H5.two", |record| {
+        let files = [make_file("/left.bin", 0x31, 16)?, make_file("/right.bin", 0x32, 16)?];
+        let names = ["/left.bin", "/right.bin"];
+        let start = Snapshot::now()?;
+        let mut children = Vec::new();
+        for me in 0..2 {
+            let other = files[1 - me];
+            children.push(Child::run(|| {
+                let file = user::open(names[me], O_RDWR, 0).explain("open")?;
+                let layout = late();
+                here(0)?;
+                wait_for_go()?;
+                for _ in 0..rounds {
+                    let buffer = Buffer::new(other, layout, Stage::First, false)?;
+                    // At an odd place: what is there has to come from the disk first.
+                    user::lseek(file, 1001, SEEK_SET).explain("lseek")?;
+                    let count = user::write_raw(file, buffer.address(), layout.bytes).explain("write")?;
+                    expect("the answer", count, layout.bytes)?;
+                }
+                Ok(())
+            })?);
+        }
+        for child in &children {
+            child.arrived()?;
+        }
+        user::flush_caches().explain("flushing the caches")?;
+        for child in &children {
+            child.go()?;
+        }
+        all_good(&children)?;
+        let delta = start.until_now()?;
+        record.add(&delta);
+        crate::ensure!(delta.faults() >= 2, "only {} faults", delta.faults());
+        expect("grants left", delta.leaked(), 0)
+    });
+}
+
+/// H10: one page-in that hangs is all it takes. A child reads as in H4; then somebody who has nothing to do with it touches a page
+/// of another file.
+pub fn stuck_for_all(suite: &mut Suite) {
+    suite.check("H10", |record| {
+        let innocent = absent_mapping(Mapped::pattern("/b.bin", FILE_B)?, false)?;
+        let start = Snapshot::now()?;
+        let culprit = Child::run(|| {
+            let mapped = Mapped::pattern("/a.bin", FILE_A)?;
+            let buffer = absent_mapping(mapped, true)?;
+            here(0)?;
+            let bytes = buffer.layout().bytes;
+            user::lseek(mapped.descriptor, 50_000, SEEK_SET).explain("lseek")?;
+            // SAFETY: the range is the buffer's, which nobody has borrowed.
+            let answer = unsafe { user::read_raw(mapped.descriptor, buffer.address(), bytes) };
+            expect("the answer", answer.explain("read")?, bytes)?;
+            check_pattern("what was read", FILE_A, 50_000, buffer.bytes()).map_err(|complaint| complaint.text)
+        })?;
+        culprit.arrived()?;
+        // Lets the culprit get as far as it can.
+        for _ in 0..50 {
+            ipc::yield_now();
+        }
+        let bytes = innocent.bytes();
+        for (index, byte) in bytes.iter().enumerate().step_by(PAGE as usize) {
+            expect("a byte of the other file", *byte, innocent.original(index as u64))?;
+        }
+        culprit.good()?;
+        record.add(&start.until_now()?);
+        Ok(())
+    });
+}
+
+/// D10: twelve readers into each other's mapped files, through descriptors that all of them share.
+pub fn twelve(suite: &mut Suite) {
+    const READERS: u32 = 12;
+    let rounds = rounds(suite, 3);
+    // In the seed's system every page-in moves the position of the file it is from, which is somebody's here.
+    let positions_hold = suite.options().mode == Mode::Hardened;
+    suite.check("D10", |record| {
+        let files: Result<Vec<Mapped>, String> =
+            (0..READERS).map(|number| make_file(&format!("/ring{number:02}"), 0x40 + number, 16)).collect();
+        let files = files?;
+        user::flush_caches().explain("flushing the caches")?;
+        let start = Snapshot::now()?;
+        let mut children = Vec::new();
+        for number in 0..READERS as usize {
+            let (own, next) = (files[number], files[(number + 1) % READERS as usize]);
+            let id = 0x40 + number as u32;
+            children.push(Child::run(|| {
+                here(0)?;
+                wait_for_go()?;
+                for round in 0..rounds {
+                    let buffer = Buffer::new(next, late(), Stage::First, true)?;
+                    let read = read_and_check(own.descriptor, id, 500 + round % 3 * 7000, &buffer);
+                    if positions_hold {
+                        read?;
+                    }
+                }
+                Ok(())
+            })?);
+        }
+        for child in &children {
+            child.arrived()?;
+        }
+        user::flush_caches().explain("flushing the caches")?;
+        for child in &children {
+            child.go()?;
+        }
+        all_good(&children)?;
+        let delta = start.until_now()?;
+        record.add(&delta);
+        let wanted = u64::from(READERS) * rounds;
+        crate::ensure!(delta.faults() >= wanted, "only {} faults for {wanted} reads", delta.faults());
+        expect("grants left", delta.leaked(), 0)
+    });
+}
+
+/// D12: a process dies while VM has its pages brought in.
+pub fn dies_meanwhile(suite: &mut Suite) {
+    for how in ["page-fault", "read", "write"] {
+        suite.check(&format!("D12.{how}"), |record| {
+            // Everything that happens once has happened.
+            let steady = die_and_count(record, how, 3)?;
+            let after = die_and_count(record, how, 24)?;
+            // What was cached differs; what belonged to the dead does not.
+            crate::ensure!(
+                after + 24 >= steady,
+                "{} pages fewer after 24 processes that died",
+                steady.saturating_sub(after)
+            );
+            Ok(())
+        });
+    }
+}
+
+/// Lets processes die at different moments; the pages free afterwards.
+fn die_and_count(record: &mut Record, how: &str, times: u32) -> Result<u64, String> {
+    let start = Snapshot::now()?;
+    for number in 0..times {
+        let child = Child::run(|| {
+            let buffer = absent_mapping(Mapped::pattern("/a.bin", FILE_A)?, how != "write")?;
+            let file = user::open("/b.bin", O_RDONLY, 0).explain("/b.bin")?;
+            let sink = user::open("/sink", O_RDWR | O_CREAT, 0o644).explain("/sink")?;
+            here(0)?;
+            loop {
+                match how {
+                    "page-fault" => drop(core::hint::black_box(vec![buffer.bytes()[0]])),
+                    // SAFETY: the range is the buffer's, which nobody has borrowed.
+                    "read" => drop(unsafe { user::pread_raw(file, buffer.address(), absent().bytes, 77) }),
+                    _ => drop(user::write_raw(sink, buffer.address(), absent().bytes)),
+                }
+                user::flush_caches().explain("flushing the caches")?;
+            }
+        })?;
+        child.arrived()?;
+        for _ in 0..number {
+            ipc::yield_now();
+        }
+        user::kill(child.0, pm::SIGKILL).explain("kill")?;
+        expect("the status of the killed", child.status()?, 128 + i64::from(pm::SIGKILL))?;
+        crate::ensure!(user::kill(child.0, 0) == Err(Errno::ESRCH), "the killed is still there");
+    }
+    // Whatever of them was under way is over when these have been answered.
+    user::sync().explain("sync")?;
+    user::flush_caches().explain("flushing the caches")?;
+    let delta = start.until_now()?;
+    record.add(&delta);
+    expect("grants left", delta.leaked(), 0)?;
+    expect("the kernel's word", kernel::counter(Counter::KernelCalls).is_ok(), true)?;
+    Ok(user::memory_usage().explain("memory usage")?.free)
+}
