@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use refault_abi::counters::Counter;
-use refault_abi::ipc::Call;
+use refault_abi::ipc::{Call, senda};
 use refault_abi::kcall::privilege;
 use refault_abi::message::{Payload, REPLY, Status};
 use refault_abi::options::Mode;
@@ -253,7 +253,8 @@ fn spawn(watched: rs::Watched) -> Result<Endpoint> {
 
 /// Tells a server of a successor, without waiting for it.
 fn tell(to: Endpoint, restarted: &Restarted) {
-    post(to, &Message::new(rs::RESTARTED, restarted));
+    // It may be in a SENDREC, whose answer this is not.
+    post(to, &Message::new(rs::RESTARTED, restarted), senda::NOREPLY);
 }
 
 /// Answers a LOOKUP some time after it came.
@@ -263,14 +264,14 @@ fn answer(asker: Asker, result: Result<u64>) {
         // Whoever is not there any more has died meanwhile.
         let _ = ipc::sendnb(asker.endpoint, &message);
     } else {
-        post(asker.endpoint, &message);
+        post(asker.endpoint, &message, 0);
     }
 }
 
-fn post(to: Endpoint, message: &Message) {
+fn post(to: Endpoint, message: &Message, flags: u32) {
     // Whoever is gone needs no news.
     while asyncsend::take_failed().is_some() {}
-    if let Err(error) = asyncsend::send(to, message, 0) {
+    if let Err(error) = asyncsend::send(to, message, flags) {
         diag!("rs: {} cannot be told: {error}", to.raw());
     }
 }

@@ -67,6 +67,11 @@ impl Shell {
         match user::fork() {
             Ok(Forked::Child) => {
                 self.jobs.clear();
+                // What is typed is for the shell.
+                let nothing = user::open("/dev/null", 0, 0).and_then(|opened| take_over(Some(opened), 0));
+                if let Err(error) = nothing {
+                    user::exit(failed("/dev/null", error));
+                }
                 self.foreground(job);
                 user::exit(self.exit.unwrap_or(self.status));
             }
