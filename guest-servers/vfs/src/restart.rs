@@ -128,12 +128,13 @@ impl<K: Kernel> Vfs<K> {
         Ok(())
     }
 
-    /// Has a successor take the references of a vnode. If there is no such inode any more, the vnode is gone.
+    /// Has a successor take the references of a vnode. If it does not know the inode, or as another one, the vnode is gone.
     async fn known_again(&self, mount: &Rc<Mount>, vnode: &Rc<Vnode>, count: u64) -> Result<()> {
         let request = NodeRef { inode: vnode.inode, count };
         // Past the queue: nobody gets a turn before the successor is up.
         let node: Node = self.ask(mount.endpoint(), Message::new(fs::GETNODE, &request)).await?.get();
-        if node.result < 0 || node.inode != vnode.inode {
+        // A number that has been used again for something else is something else.
+        if node.result < 0 || node.inode != vnode.inode || !vnode.same_type(node.mode) {
             vnode.gone.set(true);
         } else {
             vnode.size.set(node.size);

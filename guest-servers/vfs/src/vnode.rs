@@ -97,6 +97,11 @@ impl Vnode {
         self.mode & S_IFMT == S_IFBLK
     }
 
+    /// Whether a mode is that of the same type of object.
+    pub fn same_type(&self, mode: u32) -> bool {
+        (self.mode ^ mode) & S_IFMT == 0
+    }
+
     /// References that its file system has counted.
     pub fn references(&self) -> u64 {
         self.references.get()

@@ -8,9 +8,10 @@ use crate::world::{OTHER, io};
 #[test]
 fn at_each_step_of_a_request_and_vm_does_not_answer_for_the_dead() {
     for request in [vfs::READ, vfs::WRITE] {
-        for step in 0..8 {
+        for step in 0..12 {
             let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
             world.state.borrow_mut().inject = BTreeSet::from([2, 12]);
+            let handle = world.map(3, 6, 2);
             world.deliver(USER, io(request, 3, BUFFER, BYTES, 0));
             for _ in 0..step {
                 world.step();
@@ -20,6 +21,7 @@ fn at_each_step_of_a_request_and_vm_does_not_answer_for_the_dead() {
             world.exit(USER);
             world.settle();
             assert_eq!(world.vfs.tasks(), 0, "step {step}");
+            world.release(handle);
             world.state.borrow_mut().answers.clear();
             // Nobody else is held up.
             let path = vfs::Path { address: 0, length: 6, flags: O_RDWR, ..vfs::Path::default() };
