@@ -9,25 +9,45 @@ use crate::same;
 use crate::world::{ARENA, ARENA_PAGES, ARENA_PRESENT, Agent, World};
 
 /// The granter's table lies in the first page of its arena, data in the others.
-const DATA: u64 = ARENA + PAGE;
+pub const DATA: u64 = ARENA + PAGE;
 /// An absent page of the arena.
-const ABSENT: u64 = ARENA + ARENA_PRESENT * PAGE;
+pub const ABSENT: u64 = ARENA + ARENA_PRESENT * PAGE;
 const READY: u16 = USED | VALID;
 
-fn code(error: Errno) -> i64 {
+/// A result.
+pub fn code(error: Errno) -> i64 {
     i64::from(error.code())
 }
 
-struct Entry {
-    flags: u16,
-    sequence: u32,
-    grantee: Endpoint,
-    other: Endpoint,
-    start: u64,
-    length: u64,
+/// What goes into a table.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Flags.
+    pub flags: u16,
+    /// Sequence.
+    pub sequence: u32,
+    /// For whom.
+    pub grantee: Endpoint,
+    /// Owner, or previous granter.
+    pub other: Endpoint,
+    /// First address, or previous id.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
-fn put(world: &World, granter: &Agent, index: u64, entry: &Entry) {
+/// A page of the granter's own memory, sequence 7.
+pub fn plain(flags: u16, grantee: Endpoint, start: u64) -> Entry {
+    Entry { flags: READY | DIRECT | flags, sequence: 7, grantee, other: Endpoint::NONE, start, length: PAGE }
+}
+
+/// A page of somebody else's memory, sequence 7.
+pub fn entry_for(flags: u16, grantee: Endpoint, owner: Endpoint, start: u64) -> Entry {
+    Entry { flags: READY | MAGIC | flags, other: owner, ..plain(flags, grantee, start) }
+}
+
+/// Puts an entry into a granter's table, unmarked.
+pub fn put(world: &World, granter: &Agent, index: u64, entry: &Entry) {
     let at = granter.arena + index * 64;
     world.write(at + 8, u64::from(entry.grantee.raw() as u32) | u64::from(entry.other.raw() as u32) << 32);
     world.write(at + 16, entry.start);
@@ -37,7 +57,8 @@ fn put(world: &World, granter: &Agent, index: u64, entry: &Entry) {
     world.write(at, State::new(entry.flags, 0, entry.sequence).0);
 }
 
-fn direct(world: &World, granter: &Agent, index: u64, flags: u16, start: u64, length: u64) -> i64 {
+/// Makes entry `index` a grant to anybody, sequence 7; its id.
+pub fn direct(world: &World, granter: &Agent, index: u64, flags: u16, start: u64, length: u64) -> i64 {
     let entry = Entry {
         flags: READY | DIRECT | flags,
         sequence: 7,
@@ -51,7 +72,7 @@ fn direct(world: &World, granter: &Agent, index: u64, flags: u16, start: u64, le
 }
 
 /// SAFECOPY by `agent` of a range (offset into the grant, own address, bytes): result and bytes moved.
-fn safecopy(
+pub fn safecopy(
     world: &mut World,
     agent: &Agent,
     number: u16,
@@ -65,7 +86,8 @@ fn safecopy(
 }
 
 impl World {
-    fn start_safecopy(
+    /// Starts a safecopy: offset, own address, bytes.
+    pub fn start_safecopy(
         &mut self,
         agent: &Agent,
         number: u16,
@@ -207,7 +229,8 @@ fn long_vector(world: &mut World, granter: &Agent, grantee: &Agent) {
     );
 }
 
-fn memset_head(granter: &Agent, byte: u64) -> u64 {
+/// The first word of SAFEMEMSET.
+pub fn memset_head(granter: &Agent, byte: u64) -> u64 {
     u64::from(granter.endpoint.raw() as u32) | byte << 32
 }
 

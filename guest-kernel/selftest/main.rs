@@ -2,18 +2,22 @@
 //!
 //! The one thing to hold in mind: this program is VM, so it must not wait for a process that waits for it. Other
 //! processes (agents) run one trap at a time as they are told; an agent of the lowest priority tells when
-//! nobody else can run any more. Ends the machine with the number of failed checks as its status; with
+//! nobody else can run any more. `selftest=` on the command line chooses single cases. Ends the machine with the number of failed checks as its status; with
 //! `selftest=crash` on the command line it makes the kernel panic instead.
 #![no_std]
 #![no_main]
 
 mod agent;
 mod bench;
+mod family;
 mod grants;
+mod looks;
 mod memory;
 mod messages;
+mod modes;
 mod runtime;
 mod second_stage;
+mod standstill;
 mod trap;
 mod world;
 
@@ -54,13 +58,32 @@ extern "C" fn start(_: *const StartInfo) -> ! {
         // SAFETY: there is nothing at this address, which is the point.
         unsafe { core::ptr::with_exposed_provenance_mut::<u64>(0x10).write_volatile(0) };
     }
-    if world.info().cmdline().split(' ').any(|word| word == "selftest=second-stage") {
-        second_stage::run(&mut world);
-    } else {
-        messages::run(&mut world);
-        grants::run(&mut world);
-        memory::run(&mut world);
-        bench::run(&mut world);
+    let has = |word: &str| world.info().cmdline().split(' ').any(|other| other == word);
+    let faithful = has("mode=faithful");
+    let chosen = world.info().cmdline().split(' ').find_map(|word| word.strip_prefix("selftest="));
+    match chosen {
+        Some("second-stage") => second_stage::run(&mut world),
+        Some("silence") => standstill::silence(&mut world),
+        Some("circle") => standstill::circle(&mut world),
+        Some("livelock") => standstill::livelock(&mut world),
+        // By itself, because PM must be the first one in its slot.
+        Some("family") => family::run(&mut world),
+        Some("looks") => looks::run(&mut world),
+        Some("modes") => modes::run(&mut world, faithful),
+        Some("busy") => standstill::busy(&mut world, 200),
+        _ if faithful => {
+            messages::run(&mut world);
+            modes::run(&mut world, faithful);
+            memory::run(&mut world);
+        }
+        _ => {
+            messages::run(&mut world);
+            grants::run(&mut world);
+            looks::run(&mut world);
+            modes::run(&mut world, faithful);
+            memory::run(&mut world);
+            bench::run(&mut world);
+        }
     }
     let (checks, failures) = (CHECKS.load(Ordering::Relaxed), FAILURES.load(Ordering::Relaxed));
     diag!("kselftest: {checks} checks, {failures} failures");

@@ -206,6 +206,53 @@ impl World {
         }
     }
 
+    /// Where a page of an address space is; 0 when it is absent.
+    fn physical(&self, root: u64, address: u64) -> u64 {
+        let mut table = root;
+        for level in [3, 2, 1, 0] {
+            table = self.read(table + ((address >> (12 + 9 * level)) & 511) * 8) & pte::ADDRESS;
+            if table == 0 {
+                return 0;
+            }
+        }
+        table
+    }
+
+    /// An address space like that of `agent`, with pages of its own; its root and its arena.
+    pub fn twin(&mut self, agent: &Agent) -> (u64, u64) {
+        let root = self.pages(1);
+        self.map_program(root);
+        let stack = self.pages(STACK_PAGES);
+        for page in 0..STACK_PAGES {
+            let address = layout::STACK_TOP - (STACK_PAGES - page) * PAGE;
+            self.map(root, address, stack + page * PAGE, USER | pte::WRITABLE);
+        }
+        self.map(root, layout::STUB, self.info.stub, USER);
+        let arena = self.pages(ARENA_PAGES);
+        for page in 0..ARENA_PRESENT {
+            self.map(root, ARENA + page * PAGE, arena + page * PAGE, USER | pte::WRITABLE);
+        }
+        self.copy_memory(agent, root);
+        (root, arena)
+    }
+
+    /// Makes what is in the stack and the arena of `agent` the contents of the address space `root`.
+    pub fn copy_memory(&self, agent: &Agent, root: u64) {
+        let stack = (1..=STACK_PAGES).map(|page| layout::STACK_TOP - page * PAGE);
+        for address in stack.chain((0..ARENA_PRESENT).map(|page| ARENA + page * PAGE)) {
+            let (from, to) = (self.physical(agent.root, address), self.physical(root, address));
+            for word in 0..512 {
+                self.write(to + word * 8, self.read(from + word * 8));
+            }
+        }
+    }
+
+    /// Takes the notification of a suspended copy, if one is waiting.
+    pub fn drain(&mut self) {
+        let mut message = Message::default();
+        primitive(Call::ReceiveNb, Endpoint::NONE, Endpoint::HARDWARE, &mut message);
+    }
+
     /// Removes an agent.
     pub fn remove(&mut self, agent: &Agent) {
         let target = Target { endpoint: agent.endpoint.raw(), reserved: 0 };

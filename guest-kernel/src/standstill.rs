@@ -45,7 +45,9 @@ impl Kernel {
         match self.watchdog.look(now, Look { busy, progress, circle }) {
             None => {}
             Some(Standstill::Silence) => self.wedged(format_args!("nothing went on for {time} ms")),
-            Some(Standstill::Circle) => self.wedged(format_args!("the same circle for {time} ms")),
+            Some(Standstill::Circle) => {
+                self.wedged(format_args!("nobody in the circle went on for {time} ms"))
+            }
         }
     }
 

@@ -76,14 +76,11 @@ impl Watchdog {
         self.silent = if silent { self.silent + 1 } else { 0 };
         self.same = if same { self.same + 1 } else { 0 };
         self.last = look;
-        // A circle explains more than silence does.
-        if self.same >= LOOKS {
-            Some(Standstill::Circle)
-        } else if self.silent >= LOOKS {
-            Some(Standstill::Silence)
-        } else {
-            None
+        if self.same < LOOKS && self.silent < LOOKS {
+            return None;
         }
+        // A circle explains more than silence does.
+        Some(if look.circle.is_some() { Standstill::Circle } else { Standstill::Silence })
     }
 }
 
