@@ -56,7 +56,7 @@ pub fn skips_cure(bug: Option<Bug>) -> bool {
 /// Leaves a grant behind after an operation that failed.
 pub fn after_error<K: Kernel>(vfs: &Vfs<K>, frozen: &Frozen, grantee: refault_abi::Endpoint) {
     if Bug::LeakOnError.is(vfs.options.bug) {
-        let tag = refault_abi::grant::Tag::new(frozen.operation, 1, 0);
+        let tag = refault_abi::grant::Tag::new(frozen.operation, 1, vfs.next_request());
         core::mem::forget(vfs.kernel.grant_user(grantee, &frozen.memory, true, tag));
     }
 }
