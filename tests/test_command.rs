@@ -4,7 +4,7 @@ mod common;
 
 use std::process::ExitCode;
 
-use common::command::refault;
+use common::command::{Guest, refault};
 use common::{Need, Suite};
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     suite.host("an emulator that cannot be run is one error", no_such_emulator);
     suite.kvm("a test that passes, and its document", passes);
     suite.kvm("a test that fails says why, what was printed, and how to repeat it", fails);
+    suite.kvm("a wedged guest has a code of its own, and its graph", wedged);
     suite.test(
         "what needs the monitor is left out of emulation",
         &[Need::Tool("qemu-system-x86_64")],
@@ -88,6 +89,18 @@ fn fails() {
     assert!(!test["console"].as_array().unwrap().is_empty(), "{test}");
     for text in ["SHORT", &format!("refault test {TEST} --words 'retry=efault'"), "0 passed, 1 failed"] {
         assert!(said.contains(text), "no {text:?} in: {said}");
+    }
+}
+
+fn wedged() {
+    let words = "mode=faithful try=off watchdog=1500";
+    let guest = Guest::program(["softread", "--case", "first-stage"]).words(words).run();
+    guest.assert_code(174);
+    let end = &guest.document["end"];
+    assert_eq!((&end["kind"], &end["status"]), (&"wedged".into(), &121.into()));
+    for edge in ["mfs -> vm", "vm -> vfs", "vfs -> mfs"] {
+        assert!(end["detail"].as_str().unwrap().contains(edge), "{end}");
+        assert!(guest.said.err.contains(edge) && guest.said.out.contains(edge), "{}", guest.said.all());
     }
 }
 

@@ -16,4 +16,4 @@ echo "virtual host: guest tests ${PATTERNS[*]:-all of them}"
 quoted=$(printf " '%s'" ${PATTERNS[@]+"${PATTERNS[@]}"})
 [ ${#PATTERNS[@]} -gt 0 ] || quoted=""
 # No fsck.minix there: images are walked by refault itself.
-timeout 600 tests/virtual-host/run.sh "$work" "./refault test --jobs 1$quoted"
+timeout 600 tests/virtual-host/run.sh "$work" "TERM=dumb ./refault test --jobs 1$quoted"

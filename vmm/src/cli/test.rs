@@ -135,6 +135,10 @@ fn tell(args: &Args, all: &[Ran]) {
         for edge in &ran.judged.graph {
             output::remark(format_args!("    wait-for: {edge}\n"));
         }
+        if ran.judged.verdict == Verdict::Wedged && ran.judged.graph.is_empty() {
+            let advice = "with --words watchdog=5000 the kernel says who waits for whom";
+            output::remark(format_args!("    {advice}\n"));
+        }
         output::remark(format_args!("  its console's last lines:\n"));
         for line in ran.last_lines() {
             output::remark(format_args!("  | {line}\n"));

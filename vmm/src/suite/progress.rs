@@ -17,9 +17,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For `count` tests. There is a bar only if standard error is a terminal.
+    /// For `count` tests. There is a bar only if standard error is a terminal that can be written over.
     pub fn new(count: usize) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+        let plain = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
+        let bar = (!plain && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
                 bar.set_style(style);

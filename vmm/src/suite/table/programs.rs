@@ -16,6 +16,10 @@ pub fn tests() -> Vec<Test> {
         Test::new("softread.hardened.second-stage", "softread")
             .rule("read page=1,7,last side=granter: reflect")
             .prints("got 65536"),
+        // Why there is CPF_TRY at all.
+        Test::new("softread.without-try.wedges", "softread --case first-stage")
+            .words("mode=faithful try=off watchdog=1500")
+            .wedged(&["mfs -> vm", "vm -> vfs", "vfs -> mfs"]),
         // Which disk is which must not depend on the monitor.
         Test::new("programs.second-disk", "cat /hello.txt /mnt/second.txt")
             .second_disk()
