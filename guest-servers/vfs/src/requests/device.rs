@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::kernel::{Granted, Kernel, UserMemory};
 use crate::retry::{self, Frozen};
 use crate::server::Vfs;
+use crate::transport::NOT_SENT;
 
 impl<K: Kernel> Vfs<K> {
     pub(crate) async fn read_device(
@@ -78,6 +79,8 @@ impl<K: Kernel> Vfs<K> {
         let answer = self.ask(driver, Message::new(operation, &request)).await;
         // Without CPF_TRY a mark says that waiting was given up; what was counted has happened all the same.
         let _ = grant.revoke();
+        // A driver that has gone is not asked again here: the seed does not, and the terminal's never goes.
+        let answer = answer.map_err(|error| if error == NOT_SENT { Errno::EIO } else { error });
         counted(answer?.get::<Status>().check()?, memory.bytes)
     }
 }
