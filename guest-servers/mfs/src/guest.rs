@@ -19,7 +19,7 @@ use refault_abi::vm::{self, CachePage, MAP_POPULATE};
 use refault_abi::{Endpoint, Errno, GrantId, Message, Result};
 use refault_rt::grants::{self, Grant};
 use refault_rt::kernel::{self, Moved};
-use refault_rt::server::Answer;
+use refault_rt::server::{self, Answer};
 use refault_rt::{info, ipc, pages, touch};
 
 use crate::mount::Limits;
@@ -35,11 +35,46 @@ const GIVE_BACK: usize = 32;
 /// Unit of the counters of blocks: 1 KiB, whatever the volume's block size.
 const BLOCK: u64 = 1024;
 
+/// Requests to the driver between two looks for a message of RS.
+const PULSE: u32 = 16;
+
+/// What all handles of the block driver share.
+#[derive(Debug)]
+struct Line {
+    /// Who the driver is now.
+    endpoint: Cell<Endpoint>,
+    /// Requests made.
+    requests: Cell<u32>,
+}
+
+impl Line {
+    /// A request of a user may be many to the driver, and longer than RS waits for a sign of life: so it is given here, too.
+    fn pulse(&self) {
+        let requests = self.requests.get().wrapping_add(1);
+        self.requests.set(requests);
+        if requests.checked_rem(PULSE) == Some(0)
+            && let Ok(received) = ipc::receivenb(Endpoint::RS)
+            && !server::heartbeat(&received)
+        {
+            self.hear(&received.message);
+        }
+    }
+
+    /// News from RS; false for any other message.
+    fn hear(&self, message: &Message) -> bool {
+        let news = message.kind() == rs::RESTARTED && message.sender() == Endpoint::RS;
+        if news {
+            let Restarted { old, new } = message.get();
+            retry::restarted(&self.endpoint, Endpoint::from_raw(old), Endpoint::from_raw(new));
+        }
+        news
+    }
+}
+
 /// A disk of the block driver.
 #[derive(Clone, Debug)]
 pub struct Driver {
-    /// Who the driver is now; one word for all handles.
-    endpoint: Rc<Cell<Endpoint>>,
+    line: Rc<Line>,
     disk: u64,
 }
 
@@ -73,7 +108,8 @@ impl Driver {
 
     /// Asks the driver, and its successors if it dies of it.
     fn ask<T>(&self, request: impl FnMut(Endpoint) -> Result<T>) -> Result<T> {
-        retry::until_answered(&self.endpoint, request, |dead| {
+        self.line.pulse();
+        retry::until_answered(&self.line.endpoint, request, |dead| {
             info::count(Counter::FsDriverRetries, 1);
             successor(dead)
         })
@@ -171,8 +207,7 @@ impl AsMut<[u8]> for Frame {
 /// The guest.
 #[derive(Debug)]
 pub struct Guest {
-    /// Who the block driver is now.
-    driver: Rc<Cell<Endpoint>>,
+    driver: Rc<Line>,
     /// Addresses of pages to be used next, lowest first: neighbours in memory make one request of neighbours on the disk.
     free: BTreeSet<u64>,
     /// Addresses of announced pages that are done with here, to be unmapped.
@@ -181,7 +216,8 @@ pub struct Guest {
 
 impl Guest {
     fn new() -> Guest {
-        Guest { driver: Rc::new(Cell::new(Endpoint::BLK)), free: BTreeSet::new(), done: Vec::new() }
+        let driver = Line { endpoint: Cell::new(Endpoint::BLK), requests: Cell::new(0) };
+        Guest { driver: Rc::new(driver), free: BTreeSet::new(), done: Vec::new() }
     }
 
     /// Unmaps what is done with, neighbours together.
@@ -212,8 +248,8 @@ impl System for Guest {
     type Disk = Driver;
 
     fn disk(&mut self, driver: Endpoint, disk: u32) -> Driver {
-        self.driver.set(driver);
-        Driver { endpoint: Rc::clone(&self.driver), disk: disk.into() }
+        self.driver.endpoint.set(driver);
+        Driver { line: Rc::clone(&self.driver), disk: disk.into() }
     }
 
     fn page(&mut self) -> Result<Frame> {
@@ -301,15 +337,13 @@ pub fn main() -> i32 {
     let guest = Guest::new();
     let driver = Rc::clone(&guest.driver);
     let mut server = Server::new(guest, options.fs, Limits::default());
-    refault_rt::server::serve(|request| {
+    server::serve(|request| {
         let message = &request.message;
         // Nobody but RS, whose heartbeats end before they come here, has anything to notify a file system of.
         if request.delivery.is_notify() {
             return Answer::Later;
         }
-        if message.kind() == rs::RESTARTED && message.sender() == Endpoint::RS {
-            let news: Restarted = message.get();
-            retry::restarted(&driver, Endpoint::from_raw(news.old), Endpoint::from_raw(news.new));
+        if driver.hear(message) {
             return Answer::Later;
         }
         Answer::Message(server.handle(message))
