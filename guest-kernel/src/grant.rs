@@ -12,10 +12,11 @@ use crate::transfer::{End, SoftFault};
 
 /// Where entries come from.
 pub trait Granters {
-    /// The table of a live granter (with no entries if it registered none); `None` for a dead endpoint.
-    fn table(&self, granter: Endpoint) -> Option<GrantTable>;
-    /// The entry at `address` in the granter's memory; `None` when it cannot be read now.
-    fn entry(&mut self, granter: Endpoint, address: u64) -> Option<Entry>;
+    /// The slot of a live granter and its table (with no entries if it registered none); `None` for a dead endpoint.
+    fn table(&self, granter: Endpoint) -> Option<(usize, GrantTable)>;
+    /// The entry at `address` in the memory of the granter in `slot`; `None` when it cannot be read now. Its mark and its link
+    /// need not be filled in.
+    fn entry(&mut self, slot: usize, address: u64) -> Option<Entry>;
     /// The seeded bug: an outdated id names whatever is in its slot.
     fn any_sequence(&self) -> bool {
         false
@@ -37,6 +38,8 @@ pub struct Verified {
     pub no_suspend: bool,
     /// Who made the final grant of the chain.
     pub granter: Endpoint,
+    /// Its slot.
+    pub slot: usize,
     /// Its id.
     pub id: GrantId,
     /// Address of its entry in the granter's memory.
@@ -67,6 +70,7 @@ fn may_use(entry: &Entry, grantee: Endpoint) -> bool {
 /// ENOTREADY (the table is another process's, for whom alone it is good), EPERM (no table, no such entry, unreadable entry,
 /// not valid, outdated), ELOOP (more than five indirections), EPERM
 /// (not for this grantee, access or range not granted, magic grant by anybody but VFS).
+#[inline(always)]
 pub fn verify(
     granters: &mut impl Granters,
     granter: Endpoint,
@@ -75,8 +79,8 @@ pub fn verify(
 ) -> Result<Verified> {
     let (mut granter, mut id, mut grantee) = (granter, id, access.grantee);
     let mut hops = 0;
-    let (entry, state, place) = loop {
-        let table = granters.table(granter).ok_or(Errno::EINVAL)?;
+    let (entry, state, place, slot) = loop {
+        let (slot, table) = granters.table(granter).ok_or(Errno::EINVAL)?;
         if !id.is_valid() {
             return Err(Errno::EINVAL);
         }
@@ -91,14 +95,14 @@ pub fn verify(
         }
         // SETGRANT has checked that the whole table lies in user memory.
         let place = table.address + id.index() as u64 * size_of::<Entry>() as u64;
-        let entry = granters.entry(granter, place).ok_or(Errno::EPERM)?;
+        let entry = granters.entry(slot, place).ok_or(Errno::EPERM)?;
         let state = State(entry.state);
         let outdated = state.sequence() != id.sequence() && !granters.any_sequence();
         if state.flags() & (USED | VALID) != USED | VALID || outdated {
             return Err(Errno::EPERM);
         }
         if state.flags() & INDIRECT == 0 {
-            break (entry, state, place);
+            break (entry, state, place, slot);
         }
         if hops == MAX_HOPS {
             return Err(Errno::ELOOP);
@@ -130,6 +134,7 @@ pub fn verify(
         length: entry.length,
         no_suspend: state.flags() & TRY != 0,
         granter,
+        slot,
         id,
         entry: place,
         tag: entry.tag,

@@ -78,6 +78,8 @@ pub struct Moved {
 pub trait Memory: Tables {
     /// The kernel's address of physical address `physical`, if that is RAM.
     fn direct(&self, physical: u64) -> Option<u64>;
+    /// The physical address of an address that [`Memory::direct`] gave.
+    fn physical(&self, direct: u64) -> u64;
     /// Moves bytes between kernel addresses. User pages are not crossed.
     fn copy(&mut self, to: u64, from: u64, bytes: u64) -> Moved;
     /// Stores a byte repeatedly.
@@ -107,58 +109,107 @@ pub struct Sites {
     pub length: u64,
 }
 
-/// One end while the copy runs.
-struct Cursor {
-    place: Place,
+/// One end while the copy runs: each kind of place is compiled by itself, because most copies are between two users.
+trait Side {
+    /// The kernel address `done` bytes into this end, and how many bytes can be moved there at once.
+    fn at(&mut self, memory: &impl Memory, end: End, done: u64) -> Result<(u64, u64), Stopped>;
+    /// The place as user memory.
+    fn user(&self) -> Option<User>;
+    /// The byte that is stored, where it is always the same.
+    fn byte(&self) -> Option<u8> {
+        None
+    }
+}
+
+/// User memory.
+#[derive(Clone, Copy)]
+struct User {
+    root: u64,
+    start: u64,
     /// The page last translated (its user address), and the kernel address of it.
     page: u64,
     direct: u64,
-    /// Physical address of the page, for sites.
-    physical: u64,
-    fresh: bool,
 }
+
+/// The kernel's own memory.
+struct Own(u64);
+/// One byte, over and over.
+struct Fill(u8);
 
 const NO_PAGE: u64 = u64::MAX;
 
-impl Cursor {
-    fn new(place: Place) -> Cursor {
-        Cursor { place, page: NO_PAGE, direct: 0, physical: 0, fresh: false }
-    }
-
-    /// The kernel address `done` bytes into this end, and how many bytes can be moved there at once.
+impl Side for User {
     #[inline(always)]
     fn at(&mut self, memory: &impl Memory, end: End, done: u64) -> Result<(u64, u64), Stopped> {
-        let (root, start) = match self.place {
-            Place::User { root, address } => (root, address),
-            Place::Kernel(start) => return Ok((start + done, u64::MAX)),
-            Place::Fill(_) => return Ok((0, u64::MAX)),
-        };
         // The range was checked, so this neither wraps nor leaves the user half.
-        let address = start + done;
+        let address = self.start + done;
         let page = address & !(PAGE - 1);
         if page != self.page {
-            let missing = |reason| match reason {
-                Missing::Absent => Stopped::Soft(SoftFault { end, address, second_stage: false }),
-                Missing::Broken => Stopped::Outside,
+            let physical = match translate(memory, self.root, page, end == End::To) {
+                Ok(physical) => physical,
+                Err(Missing::Absent) => {
+                    return Err(Stopped::Soft(SoftFault { end, address, second_stage: false }));
+                }
+                Err(Missing::Broken) => return Err(Stopped::Outside),
             };
-            self.physical = translate(memory, root, page, end == End::To).map_err(missing)?;
-            self.direct = memory.direct(self.physical).ok_or(Stopped::Outside)?;
-            self.page = page;
-            self.fresh = true;
+            let Some(direct) = memory.direct(physical) else { return Err(Stopped::Outside) };
+            (self.page, self.direct) = (page, direct);
         }
         let offset = address - page;
         Ok((self.direct + offset, PAGE - offset))
     }
 
-    fn visit(&mut self, memory: &mut impl Memory, sites: &Sites, end: End, done: u64, total: u64) {
-        let Place::User { address: start, .. } = self.place else { return };
+    #[inline(always)]
+    fn user(&self) -> Option<User> {
+        Some(*self)
+    }
+}
+
+impl Side for Own {
+    #[inline(always)]
+    fn at(&mut self, _: &impl Memory, _: End, done: u64) -> Result<(u64, u64), Stopped> {
+        Ok((self.0 + done, u64::MAX))
+    }
+
+    fn user(&self) -> Option<User> {
+        None
+    }
+}
+
+impl Side for Fill {
+    #[inline(always)]
+    fn at(&mut self, _: &impl Memory, _: End, _: u64) -> Result<(u64, u64), Stopped> {
+        Ok((0, u64::MAX))
+    }
+
+    fn user(&self) -> Option<User> {
+        None
+    }
+
+    fn byte(&self) -> Option<u8> {
+        Some(self.0)
+    }
+}
+
+impl User {
+    #[inline(always)]
+    fn new(root: u64, start: u64) -> User {
+        User { root, start, page: NO_PAGE, direct: 0 }
+    }
+
+    /// Tells the monitor of a page, if this is where the copy comes to it.
+    fn visit(&self, memory: &mut impl Memory, sites: &Sites, end: End, done: u64, total: u64) {
+        let address = self.start + done;
+        if done != 0 && address & (PAGE - 1) != 0 {
+            return;
+        }
         let granted = end == sites.granted;
-        let (base, length) = if granted { (sites.base, sites.length) } else { (start, total) };
-        let address = start + done;
+        let (base, length) = if granted { (sites.base, sites.length) } else { (self.start, total) };
+        let gva = self.direct + (address - self.page);
         let pages_to = |address: u64| (address / PAGE).wrapping_sub(base / PAGE) as u32;
-        memory.site(&Site {
-            gpa: self.physical + (address - self.page),
-            gva: self.direct + (address - self.page),
+        let site = Site {
+            gpa: memory.physical(gva),
+            gva,
             address,
             tag: sites.tag,
             copy: sites.copy,
@@ -169,17 +220,18 @@ impl Cursor {
             side: u32::from(!granted),
             access: u32::from(end == End::To),
             reserved: [0; 8],
-        });
+        };
+        memory.site(&site);
     }
 }
 
-/// Whether `bytes` from `place` on are user memory without wrapping.
-fn in_range(place: Place, bytes: u64) -> bool {
-    match place {
-        Place::User { address, .. } => address.checked_add(bytes).is_some_and(|end| end <= USER_END),
-        Place::Kernel(_) | Place::Fill(_) => true,
-    }
+/// Whether `bytes` from `address` on are user memory without wrapping.
+#[inline(always)]
+fn in_range(address: u64, bytes: u64) -> bool {
+    address.checked_add(bytes).is_some_and(|end| end <= USER_END)
 }
+
+const OUTSIDE: Progress = Progress { bytes: 0, stopped: Some(Stopped::Outside) };
 
 /// Moves `bytes` from one place to another, or as many of them as can be moved.
 pub fn transfer<M: Memory>(
@@ -189,55 +241,117 @@ pub fn transfer<M: Memory>(
     bytes: u64,
     sites: Option<&Sites>,
 ) -> Progress {
-    if !in_range(from, bytes) || !in_range(to, bytes) {
-        return Progress { bytes: 0, stopped: Some(Stopped::Outside) };
+    let sites = || sites.copied();
+    let place = |place| match place {
+        Place::User { root, address } => in_range(address, bytes).then_some(User::new(root, address)),
+        Place::Kernel(_) | Place::Fill(_) => None,
+    };
+    match (from, to) {
+        (Place::User { root, address }, Place::User { root: to, address: at }) => {
+            transfer_user(memory, (root, address), (to, at), bytes, sites)
+        }
+        (_, Place::Kernel(at)) => match place(from) {
+            Some(from) => run(memory, from, Own(at), bytes, sites),
+            None => OUTSIDE,
+        },
+        (Place::Kernel(at), _) => match place(to) {
+            Some(to) => run(memory, Own(at), to, bytes, sites),
+            None => OUTSIDE,
+        },
+        (Place::Fill(byte), _) => match place(to) {
+            Some(to) => run(memory, Fill(byte), to, bytes, sites),
+            None => OUTSIDE,
+        },
+        // Nothing can be stored in a byte.
+        (_, Place::Fill(_)) => OUTSIDE,
     }
-    let (mut source, mut target) = (Cursor::new(from), Cursor::new(to));
+}
+
+/// [`transfer`] from user memory to user memory: address spaces and addresses. `sites` is asked only when the monitor wants to
+/// know.
+#[inline(always)]
+pub fn transfer_user<M: Memory>(
+    memory: &mut M,
+    (from_root, from): (u64, u64),
+    (to_root, to): (u64, u64),
+    bytes: u64,
+    sites: impl Fn() -> Option<Sites>,
+) -> Progress {
+    if !in_range(from, bytes) || !in_range(to, bytes) {
+        return OUTSIDE;
+    }
+    run(memory, User::new(from_root, from), User::new(to_root, to), bytes, sites)
+}
+
+#[inline(always)]
+fn run<M: Memory, F: Side, T: Side>(
+    memory: &mut M,
+    mut source: F,
+    mut target: T,
+    bytes: u64,
+    sites: impl Fn() -> Option<Sites>,
+) -> Progress {
     let mut done = 0;
     while done < bytes {
-        let ends = match source.at(memory, End::From, done) {
-            Ok(from) => target.at(memory, End::To, done).map(|to| (from, to)),
-            Err(stopped) => Err(stopped),
+        let (from_at, from_room) = match source.at(memory, End::From, done) {
+            Ok(found) => found,
+            Err(stopped) => return Progress { bytes: done, stopped: Some(stopped) },
         };
-        let ((from_at, from_room), (to_at, to_room)) = match ends {
-            Ok(ends) => ends,
+        let (to_at, to_room) = match target.at(memory, End::To, done) {
+            Ok(found) => found,
             Err(stopped) => return Progress { bytes: done, stopped: Some(stopped) },
         };
         let piece = from_room.min(to_room).min(bytes - done);
-        if let Some(sites) = sites
-            && memory.sites_wanted()
-        {
-            let granted_first = match sites.granted {
-                End::From => [(&mut source, End::From), (&mut target, End::To)],
-                End::To => [(&mut target, End::To), (&mut source, End::From)],
-            };
-            for (cursor, end) in granted_first {
-                if cursor.fresh {
-                    cursor.visit(memory, sites, end, done, bytes);
-                }
-            }
+        if memory.sites_wanted() {
+            visit(memory, source.user(), target.user(), done, bytes, sites());
         }
-        (source.fresh, target.fresh) = (false, false);
-        let moved = match from {
-            Place::Fill(byte) => memory.fill(to_at, byte, piece),
-            _ => memory.copy(to_at, from_at, piece),
+        let moved = match source.byte() {
+            Some(byte) => memory.fill(to_at, byte, piece),
+            None => memory.copy(to_at, from_at, piece),
         };
         done += moved.bytes.min(piece);
         if let Some((fault, second_stage)) = moved.fault {
-            let stopped = match_fault(&source, &target, fault, second_stage);
+            let stopped = match_fault(source.user(), target.user(), fault, second_stage);
             return Progress { bytes: done, stopped: Some(stopped) };
         }
     }
     Progress { bytes: done, stopped: None }
 }
 
+/// Tells the monitor of the pages that a piece touches first, the granter's before the grantee's. It takes the ends by value, as
+/// [`match_fault`] does, so that they stay in registers as long as nothing happens.
+#[inline(never)]
+fn visit<M: Memory>(
+    memory: &mut M,
+    source: Option<User>,
+    target: Option<User>,
+    done: u64,
+    bytes: u64,
+    sites: Option<Sites>,
+) {
+    let Some(sites) = sites else { return };
+    let ends = match sites.granted {
+        End::From => [(source, End::From), (target, End::To)],
+        End::To => [(target, End::To), (source, End::From)],
+    };
+    for (side, end) in ends {
+        if let Some(side) = side {
+            side.visit(memory, &sites, end, done, bytes);
+        }
+    }
+}
+
 /// Names the user address behind a kernel address that faulted. When both ends are the same page, the source
 /// is read first.
-fn match_fault(source: &Cursor, target: &Cursor, fault: u64, second_stage: bool) -> Stopped {
+#[inline(never)]
+fn match_fault(source: Option<User>, target: Option<User>, fault: u64, second_stage: bool) -> Stopped {
     let page = fault & !(PAGE - 1);
-    for (cursor, end) in [(source, End::From), (target, End::To)] {
-        if cursor.page != NO_PAGE && cursor.direct == page {
-            let address = cursor.page + (fault - page);
+    for (side, end) in [(source, End::From), (target, End::To)] {
+        if let Some(side) = side
+            && side.page != NO_PAGE
+            && side.direct == page
+        {
+            let address = side.page + (fault - page);
             return Stopped::Soft(SoftFault { end, address, second_stage });
         }
     }

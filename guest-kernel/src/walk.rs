@@ -21,31 +21,36 @@ pub enum Missing {
     Broken,
 }
 
-/// Bits 12 to 20 of an address below a large page, and so on up.
-const fn offset_mask(level: u32) -> u64 {
-    (1 << (12 + 9 * level)) - 1
-}
-
 /// The physical address behind `address` in the address space `root`, for a read or a write by the user.
 /// `address` lies in the user half.
+///
+/// Whether an entry is present is looked at on the way, what it permits at the end, for all levels at once.
 #[inline(always)]
 pub fn translate(tables: &impl Tables, root: u64, address: u64, write: bool) -> Result<u64, Missing> {
     let needed = pte::PRESENT | pte::USER | if write { pte::WRITABLE } else { 0 };
-    let mut table = root & pte::ADDRESS;
-    let mut level = 3;
-    loop {
-        let index = (address >> (12 + 9 * level)) & 511;
-        let entry = tables.entry(table + index * 8).ok_or(Missing::Broken)?;
-        if entry & needed != needed {
-            return Err(Missing::Absent);
-        }
-        if level == 0 || entry & pte::LARGE != 0 && level < 3 {
-            let mask = offset_mask(level);
-            return Ok((entry & pte::ADDRESS & !mask) | (address & mask));
-        }
-        table = entry & pte::ADDRESS;
-        level -= 1;
+    let next = |table: u64, level: u32| {
+        let place = (table & pte::ADDRESS) + (address >> (9 + 9 * level) & 0xff8);
+        let entry = tables.entry(place).ok_or(Missing::Broken)?;
+        if entry & pte::PRESENT == 0 { Err(Missing::Absent) } else { Ok(entry) }
+    };
+    let found = |all: u64, entry: u64, level: u32| {
+        let below = (1 << (12 + 9 * level)) - 1;
+        let physical = entry & pte::ADDRESS & !below | address & below;
+        if all & needed == needed { Ok(physical) } else { Err(Missing::Absent) }
+    };
+    let first = next(root, 3)?;
+    let second = next(first, 2)?;
+    let all = first & second;
+    if second & pte::LARGE != 0 {
+        return found(all, second, 2);
     }
+    let third = next(second, 1)?;
+    let all = all & third;
+    if third & pte::LARGE != 0 {
+        return found(all, third, 1);
+    }
+    let last = next(third, 0)?;
+    found(all & last, last, 0)
 }
 
 #[cfg(test)]

@@ -15,18 +15,22 @@ const READY: u16 = USED | VALID;
 #[derive(Default)]
 struct Fake {
     tables: BTreeMap<i32, GrantTable>,
-    entries: BTreeMap<(i32, u64), Entry>,
+    entries: BTreeMap<(usize, u64), Entry>,
     reads: usize,
     any_sequence: bool,
 }
 
+fn slot_of(granter: Endpoint) -> usize {
+    granter.index().unwrap()
+}
+
 impl Granters for Fake {
-    fn table(&self, granter: Endpoint) -> Option<GrantTable> {
-        self.tables.get(&granter.raw()).copied()
+    fn table(&self, granter: Endpoint) -> Option<(usize, GrantTable)> {
+        self.tables.get(&granter.raw()).map(|table| (slot_of(granter), *table))
     }
-    fn entry(&mut self, granter: Endpoint, address: u64) -> Option<Entry> {
+    fn entry(&mut self, slot: usize, address: u64) -> Option<Entry> {
         self.reads += 1;
-        self.entries.get(&(granter.raw(), address)).copied()
+        self.entries.get(&(slot, address)).copied()
     }
     fn any_sequence(&self) -> bool {
         self.any_sequence
@@ -36,7 +40,7 @@ impl Granters for Fake {
 impl Fake {
     fn put(&mut self, granter: Endpoint, index: u32, entry: Entry) {
         self.tables.insert(granter.raw(), GrantTable { address: TABLE, entries: 64, owner: granter });
-        self.entries.insert((granter.raw(), TABLE + u64::from(index) * 64), entry);
+        self.entries.insert((slot_of(granter), TABLE + u64::from(index) * 64), entry);
     }
 }
 
@@ -78,6 +82,7 @@ fn a_direct_grant() {
             length: 0x2000,
             no_suspend: true,
             granter: GRANTER,
+            slot: slot_of(GRANTER),
             id: ID,
             entry: TABLE + 3 * 64,
             tag: 0x77,

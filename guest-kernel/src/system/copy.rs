@@ -17,13 +17,18 @@ pub fn copy(kernel: &mut Kernel, from: Place, to: Place, bytes: u64, sites: Opti
     kernel.count(Counter::Copies);
     let progress = transfer(&mut kernel.machine, from, to, bytes, sites);
     kernel.machine.count(Counter::CopyBytes, progress.bytes);
+    count_fault(kernel, &progress);
+    progress
+}
+
+/// Counts the soft fault of a copy, if it met one.
+pub fn count_fault(kernel: &mut Kernel, progress: &Progress) {
     if let Some(Stopped::Soft(fault)) = progress.stopped {
         kernel.count(match fault.second_stage {
             true => Counter::SoftFaultsSecondStage,
             false => Counter::SoftFaultsFirstStage,
         });
     }
-    progress
 }
 
 /// Suspends the caller until VM has made `bytes` from the faulting address on present in the memory of the

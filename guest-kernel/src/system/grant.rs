@@ -17,10 +17,10 @@ use refault_kernel::grant::{Access, Granters, Verified, mark_bits, verify};
 use refault_kernel::marks::{Marks, Remembered};
 use refault_kernel::process::GrantTable;
 use refault_kernel::ready::MARKS_WAIT;
-use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped};
+use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped, transfer_user};
 use zerocopy::FromBytes;
 
-use super::copy::{copy, read_own, suspend, user};
+use super::copy::{copy, count_fault, read_own, suspend, user};
 use super::{answer, request};
 use crate::arch::{self, Marking, Reading};
 use crate::kernel::Kernel;
@@ -35,12 +35,15 @@ pub enum Direction {
 }
 
 impl Granters for Kernel {
-    fn table(&self, granter: Endpoint) -> Option<GrantTable> {
-        Some(self.table.procs[self.table.lookup(granter)?].grants)
+    #[inline(always)]
+    fn table(&self, granter: Endpoint) -> Option<(usize, GrantTable)> {
+        let slot = self.table.lookup(granter)?;
+        Some((slot, self.table.procs[slot].grants))
     }
 
-    fn entry(&mut self, granter: Endpoint, address: u64) -> Option<Entry> {
-        let root = self.table.procs[self.table.lookup(granter)?].root;
+    #[inline(always)]
+    fn entry(&mut self, slot: usize, address: u64) -> Option<Entry> {
+        let root = self.table.procs[slot].root;
         match self.machine.read_grant(root, address, self.options.mode == Mode::Hardened) {
             Reading::Entry(entry) => Some(entry),
             Reading::Absent => None,
@@ -85,13 +88,13 @@ fn set_table(kernel: &mut Kernel, me: usize, owner: Endpoint) -> Result<()> {
 pub fn info(kernel: &mut Kernel, me: usize) -> Result<()> {
     let mut request: GrantInfo = request(kernel, me);
     let granter = Endpoint::from_raw(request.endpoint);
-    let table = Granters::table(kernel, granter).ok_or(Errno::EINVAL)?;
+    let (slot, table) = Granters::table(kernel, granter).ok_or(Errno::EINVAL)?;
     if u64::from(request.index) >= table.entries {
         return Err(Errno::EPERM);
     }
     // SETGRANT has checked that the whole table lies in user memory.
     let place = table.address + u64::from(request.index) * size_of::<Entry>() as u64;
-    let entry = Granters::entry(kernel, granter, place).ok_or(Errno::EPERM)?;
+    let entry = Granters::entry(kernel, slot, place).ok_or(Errno::EPERM)?;
     request.entries = table.entries;
     request.state = entry.state;
     request.grantee = entry.grantee;
@@ -104,7 +107,8 @@ pub fn info(kernel: &mut Kernel, me: usize) -> Result<()> {
 }
 
 /// The grant a call names, verified for its caller.
-pub fn verified(
+#[inline(always)]
+fn verified_here(
     kernel: &mut Kernel,
     me: usize,
     granter: i32,
@@ -119,6 +123,20 @@ pub fn verified(
     }
     let access = Access { grantee: kernel.table.procs[me].endpoint, bits, offset, bytes };
     verify(kernel, granter, GrantId(grant), access)
+}
+
+/// [`verified_here`], for whoever is not in a hurry.
+#[inline(never)]
+pub fn verified(
+    kernel: &mut Kernel,
+    me: usize,
+    granter: i32,
+    grant: i64,
+    bits: u16,
+    offset: u64,
+    bytes: u64,
+) -> Result<Verified> {
+    verified_here(kernel, me, granter, grant, bits, offset, bytes)
 }
 
 /// Leaves the mark of a fault in the entry of the final grant, or remembers it until it can be left there. `false` when
@@ -234,51 +252,79 @@ fn conclude(
 }
 
 /// One copy through a grant: the result and the bytes moved.
+#[inline(never)]
 fn through(kernel: &mut Kernel, me: usize, direction: Direction, request: &SafeCopy) -> (Result<()>, u64) {
-    let (bits, granted) = match direction {
-        Direction::From => (READ, End::From),
-        Direction::To => (WRITE, End::To),
-    };
-    let grant = verified(kernel, me, request.granter, request.grant, bits, request.offset, request.bytes);
-    let grant = match grant {
+    let bits = if direction == Direction::From { READ } else { WRITE };
+    let grant = match verified_here(
+        kernel,
+        me,
+        request.granter,
+        request.grant,
+        bits,
+        request.offset,
+        request.bytes,
+    ) {
         Ok(grant) => grant,
         Err(error) => return (Err(error), 0),
     };
     if request.bytes == 0 {
         return (Err(Errno::EDOM), 0);
     }
-    let Some(target) = kernel.table.lookup(grant.target) else { return (Err(Errno::ESRCH), 0) };
-    let grant =
-        if Bug::MarkWrongGrant.is(kernel.options.bug) { as_named(kernel, request, grant) } else { grant };
-    let sites = sites(kernel, me, &grant, granted);
-    let theirs = user(kernel, target, grant.address);
-    let mine = user(kernel, me, request.address);
-    let (from, to) = if direction == Direction::From { (theirs, mine) } else { (mine, theirs) };
-    let progress = copy(kernel, from, to, request.bytes, Some(&sites));
+    let target =
+        if grant.target == grant.granter { Some(grant.slot) } else { kernel.table.lookup(grant.target) };
+    let Some(target) = target else { return (Err(Errno::ESRCH), 0) };
+    kernel.copies += 1;
+    kernel.count(Counter::Copies);
+    let (number, grantee) = (kernel.copies, kernel.table.procs[me].endpoint);
+    let mine = (kernel.table.procs[me].root, request.address);
+    let theirs = (kernel.table.procs[target].root, grant.address);
+    let (from, to, granted) =
+        if direction == Direction::From { (theirs, mine, End::From) } else { (mine, theirs, End::To) };
+    let sites = || Some(sites(number, grantee, &grant, granted));
+    let progress = transfer_user(&mut kernel.machine, from, to, request.bytes, sites);
+    kernel.machine.count(Counter::CopyBytes, progress.bytes);
+    if progress.stopped.is_none() && !kernel.machine.drop_lock {
+        return (Ok(()), progress.bytes);
+    }
+    (stopped(kernel, me, target, request, grant, granted, &progress), progress.bytes)
+}
+
+/// What came of a copy that did not simply end.
+#[inline(never)]
+fn stopped(
+    kernel: &mut Kernel,
+    me: usize,
+    target: usize,
+    request: &SafeCopy,
+    grant: Verified,
+    granted: End,
+    progress: &Progress,
+) -> Result<()> {
+    count_fault(kernel, progress);
     if kernel.table.lookup(grant.target) != Some(target) {
         // Only possible when the lock was dropped during the copy.
-        return (Err(Errno::EDEADSRCDST), progress.bytes);
+        return Err(Errno::EDEADSRCDST);
     }
-    let result = conclude(kernel, me, &grant, granted, request.bytes, grant.no_suspend, &progress);
-    (result, progress.bytes)
+    let grant =
+        if Bug::MarkWrongGrant.is(kernel.options.bug) { as_named(kernel, request, grant) } else { grant };
+    conclude(kernel, me, &grant, granted, request.bytes, grant.no_suspend, progress)
 }
 
 /// The seeded bug: the grant as its user named it, and not the one at the end of the chain.
 fn as_named(kernel: &Kernel, request: &SafeCopy, grant: Verified) -> Verified {
     let (granter, id) = (Endpoint::from_raw(request.granter), GrantId(request.grant));
-    let table = Granters::table(kernel, granter).unwrap_or(GrantTable::NONE);
+    let table = Granters::table(kernel, granter).map_or(GrantTable::NONE, |(_, table)| table);
     let entry = table.address + id.index() as u64 * size_of::<Entry>() as u64;
     Verified { granter, id, entry, ..grant }
 }
 
-fn sites(kernel: &mut Kernel, me: usize, grant: &Verified, granted: End) -> Sites {
-    kernel.copies += 1;
+fn sites(copy: u64, grantee: Endpoint, grant: &Verified, granted: End) -> Sites {
     Sites {
         granted,
-        copy: kernel.copies,
+        copy,
         tag: grant.tag,
         granter: grant.granter,
-        grantee: kernel.table.procs[me].endpoint,
+        grantee,
         base: grant.base,
         length: grant.length,
     }
@@ -286,11 +332,12 @@ fn sites(kernel: &mut Kernel, me: usize, grant: &Verified, granted: End) -> Site
 
 /// SAFECOPYFROM, SAFECOPYTO.
 pub fn safecopy(kernel: &mut Kernel, me: usize, direction: Direction) -> Result<()> {
-    let mut request: SafeCopy = request(kernel, me);
+    let request: SafeCopy = request(kernel, me);
     let (result, moved) = through(kernel, me, direction, &request);
     if result != Err(Errno::VMSUSPEND) {
-        request.bytes = moved;
-        answer(kernel, me, &request);
+        // The rest of the request is what it was.
+        const BYTES: usize = core::mem::offset_of!(SafeCopy, bytes) / 8;
+        kernel.table.procs[me].frame.message[1 + BYTES] = moved;
     }
     result
 }
@@ -344,7 +391,8 @@ pub fn safememset(kernel: &mut Kernel, me: usize) -> Result<()> {
         return Err(Errno::EDOM);
     }
     let target = kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)?;
-    let sites = sites(kernel, me, &grant, End::To);
+    kernel.copies += 1;
+    let sites = sites(kernel.copies, kernel.table.procs[me].endpoint, &grant, End::To);
     let to = user(kernel, target, grant.address);
     let progress = copy(kernel, Place::Fill(request.byte as u8), to, request.bytes, Some(&sites));
     let no_suspend = grant.no_suspend && kernel.options.mode == Mode::Hardened;

@@ -34,6 +34,10 @@ pub fn call(kernel: &mut Kernel, me: usize) {
         Err(if kcall::name(number) == "?" { Errno::EBADREQUEST } else { Errno::ECALLDENIED })
     } else if number == kcall::NULL {
         Ok(())
+    } else if number == kcall::SAFECOPYTO {
+        grant::safecopy(kernel, me, grant::Direction::To)
+    } else if number == kcall::SAFECOPYFROM {
+        grant::safecopy(kernel, me, grant::Direction::From)
     } else {
         dispatch(kernel, me, number)
     };
@@ -45,11 +49,10 @@ pub fn call(kernel: &mut Kernel, me: usize) {
     kernel.table.procs[me].frame.set_result(i64::from(code));
 }
 
+/// Every other call.
 #[inline(never)]
 fn dispatch(kernel: &mut Kernel, me: usize, number: u16) -> Result<()> {
     match number {
-        kcall::SAFECOPYFROM => grant::safecopy(kernel, me, grant::Direction::From),
-        kcall::SAFECOPYTO => grant::safecopy(kernel, me, grant::Direction::To),
         kcall::VSAFECOPY => grant::vsafecopy(kernel, me),
         kcall::SAFEMEMSET => grant::safememset(kernel, me),
         kcall::SETGRANT => grant::setgrant(kernel, me),

@@ -79,6 +79,9 @@ impl Memory for Fake {
     fn direct(&self, physical: u64) -> Option<u64> {
         (physical < RAM).then_some(DIRECT + physical)
     }
+    fn physical(&self, direct: u64) -> u64 {
+        direct - DIRECT
+    }
     fn copy(&mut self, to: u64, from: u64, bytes: u64) -> Moved {
         assert!(bytes > 0 && bytes <= PAGE);
         assert_eq!(from / PAGE, (from + bytes - 1) / PAGE, "a page was crossed");

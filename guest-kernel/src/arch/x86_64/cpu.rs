@@ -277,8 +277,11 @@ impl Cpu {
     #[inline(always)]
     pub fn take_copy_fault(&self) -> Option<(u64, bool)> {
         let fault = self.copy_fault.load(Ordering::Relaxed);
+        if fault == 0 {
+            return None;
+        }
         self.copy_fault.store(0, Ordering::Relaxed);
-        (fault != 0).then_some((fault & !1, fault & 1 != 0))
+        Some((fault & !1, fault & 1 != 0))
     }
 
     /// Counts another reflected trap outside copies at `page` and answers how many there were in a row; an honest one

@@ -61,6 +61,11 @@ impl Memory for Machine {
         ram.then_some(DIRECT_MAP + physical)
     }
 
+    fn physical(&self, direct: u64) -> u64 {
+        direct.wrapping_sub(DIRECT_MAP)
+    }
+
+    #[inline(always)]
     fn copy(&mut self, to: u64, from: u64, bytes: u64) -> Moved {
         // Letting others in is the point of `copylock=dropped`: whatever they change, the caller checks again.
         // SAFETY: both ranges are RAM in the direct map or the kernel's own buffer (`transfer` sees to it), so
@@ -186,6 +191,7 @@ impl Machine {
     }
 
     /// The kernel address of an aligned word of user memory.
+    #[inline(always)]
     fn user_word(&self, root: u64, address: u64, write: bool) -> Option<u64> {
         if address >= USER_END || !address.is_multiple_of(8) {
             return None;
@@ -199,8 +205,19 @@ impl Machine {
         // An entry is 64-byte aligned, so it lies in one page.
         let Some(direct) = self.user_word(root, address, false) else { return Reading::Absent };
         let place = ptr::with_exposed_provenance::<Entry>(direct as usize);
-        // SAFETY: RAM, mapped, aligned to 64 bytes because the table is and pages are; any bits are an entry.
-        let entry = unsafe { place.read_volatile() };
+        // SAFETY: RAM, mapped, aligned to 64 bytes because the table is and pages are; any bits are an entry. The fields that only
+        // its owner and the marking look at are not read.
+        let entry = unsafe {
+            Entry {
+                state: (&raw const (*place).state).read_volatile(),
+                grantee: (&raw const (*place).grantee).read_volatile(),
+                other: (&raw const (*place).other).read_volatile(),
+                start: (&raw const (*place).start).read_volatile(),
+                length: (&raw const (*place).length).read_volatile(),
+                tag: (&raw const (*place).tag).read_volatile(),
+                ..Entry::default()
+            }
+        };
         // SAFETY: as above.
         if again && unsafe { (&raw const (*place).state).read_volatile() } != entry.state {
             return Reading::Changed;
