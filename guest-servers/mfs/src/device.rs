@@ -24,7 +24,8 @@ use refault_abi::options::FsReply;
 use refault_abi::{Errno, Result};
 use refault_minixfs::Access;
 
-use crate::mount::{Mounted, Written, page_of};
+use crate::follow::Written;
+use crate::mount::{Mounted, page_of};
 use crate::system::{Disk, PAGE, PageKey, System};
 use crate::transfer::{Granted, Progress, refused, signed};
 

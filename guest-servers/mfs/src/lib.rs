@@ -39,6 +39,7 @@ extern crate std;
 pub mod blocks;
 pub mod device;
 mod error;
+mod follow;
 #[cfg(feature = "guest")]
 pub mod guest;
 pub mod mount;

@@ -39,7 +39,7 @@ pub struct Mounted<S: System> {
     /// By which VFS and VM know it.
     pub device: u64,
     pub(crate) disk: S::Disk,
-    pages: PageCache<S::Page>,
+    pub(crate) pages: PageCache<S::Page>,
     references: BTreeMap<u32, u64>,
 }
 
@@ -150,7 +150,7 @@ impl<S: System> Mounted<S> {
         }
     }
 
-    fn put(&mut self, system: &mut S, key: PageKey, page: S::Page, announced: bool) {
+    pub(crate) fn put(&mut self, system: &mut S, key: PageKey, page: S::Page, announced: bool) {
         if let Some(old) = self.pages.insert(key, page, announced) {
             system.release(old.page, old.announced);
         }
@@ -214,7 +214,7 @@ impl<S: System> Mounted<S> {
     }
 
     /// Reads a page's blocks from the disk, neighbouring ones together.
-    fn fill(&mut self, system: &mut S, key: PageKey, size: u64, bytes: &mut [u8]) -> Result<()> {
+    pub(crate) fn fill(&mut self, system: &mut S, key: PageKey, size: u64, bytes: &mut [u8]) -> Result<()> {
         bytes.fill(0);
         let runs = self.runs(key, size).map_err(|error| self.told(system, error))?;
         for run in runs {
@@ -228,7 +228,11 @@ impl<S: System> Mounted<S> {
     }
 
     /// Which bytes of a page are where on the disk; holes are left out, and what lies behind `size`.
-    fn runs(&mut self, key: PageKey, size: u64) -> core::result::Result<Vec<Run>, refault_minixfs::Error> {
+    pub(crate) fn runs(
+        &mut self,
+        key: PageKey,
+        size: u64,
+    ) -> core::result::Result<Vec<Run>, refault_minixfs::Error> {
         let block_size = self.volume.superblock().block_size() as usize;
         let per_page = (PAGE as u32).checked_div(block_size as u32).unwrap_or(1);
         let first = key.index.checked_mul(per_page).ok_or(refault_minixfs::Error::FileTooLarge)?;
@@ -459,54 +463,6 @@ impl<S: System> Mounted<S> {
         cached.announced = true;
         Ok(())
     }
-
-    /// Which bytes of the disk every known file page holds.
-    pub(crate) fn written_pages(&mut self, system: &mut S) -> Vec<(PageKey, Option<Layout>)> {
-        let keys = self.pages.known();
-        keys.into_iter().map(|key| (key, self.layout(system, key))).collect()
-    }
-
-    /// Which bytes of the disk a file page holds; nothing if that cannot be found out.
-    fn layout(&mut self, system: &mut S, key: PageKey) -> Option<Layout> {
-        let size = u64::from(self.regular(system, key.inode).ok()?.size);
-        let runs = self.runs(key, size).ok()?;
-        // Of the size counts what it says about this page.
-        let valid = size.saturating_sub(key.offset()).min(PAGE as u64);
-        (valid > 0).then_some(Layout { size, valid, runs })
-    }
-
-    /// Makes the caches follow what was written to the disk beside them. Nothing is dirty, and `before` is what
-    /// [`Mounted::written_pages`] said then.
-    pub(crate) fn follow(&mut self, system: &mut S, written: Written, before: &[(PageKey, Option<Layout>)]) {
-        self.volume.store_mut().drop_bytes(written.position, written.end);
-        for (key, old) in before {
-            let new = self.layout(system, *key);
-            let same = match (&new, old) {
-                (Some(new), Some(old)) => new.valid == old.valid && new.runs == old.runs,
-                _ => false,
-            };
-            if !same || new.as_ref().is_some_and(|new| new.runs.iter().any(|run| run.meets(written))) {
-                self.read_again(system, *key, new.map(|new| new.size));
-            }
-        }
-    }
-
-    /// Reads a page again into the frame it has; without a size, or if it cannot be read, it is gone.
-    fn read_again(&mut self, system: &mut S, key: PageKey, size: Option<u64>) {
-        if let Some(mut cached) = self.pages.remove(key) {
-            let filled =
-                size.ok_or(Errno::ENOENT).and_then(|size| self.fill(system, key, size, cached.page.as_mut()));
-            if filled.is_ok() {
-                self.put(system, key, cached.page, cached.announced);
-                return;
-            }
-            system.release(cached.page, cached.announced);
-        }
-        if self.pages.is_elsewhere(key) {
-            system.forget(self.device, key);
-            self.pages.not_elsewhere(key);
-        }
-    }
 }
 
 /// Makes the bytes of a page zero that lie behind the end of a file of `size` bytes.
@@ -520,34 +476,9 @@ fn clear_behind(key: PageKey, size: u64, bytes: &mut [u8]) {
 /// Neighbouring bytes of a page that are neighbours on the disk too.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    position: u64,
-    start: usize,
-    end: usize,
-}
-
-impl Run {
-    /// Whether any of its bytes were written.
-    fn meets(&self, written: Written) -> bool {
-        let end = self.position.saturating_add(self.end.saturating_sub(self.start) as u64);
-        self.position < written.end && written.position < end
-    }
-}
-
-/// What a file page holds.
-#[derive(Debug)]
-pub(crate) struct Layout {
-    /// Bytes of the file.
-    size: u64,
-    /// Bytes of the page before its end.
-    valid: u64,
-    runs: Vec<Run>,
-}
-
-/// Bytes `[position, end)` of the disk, written beside the caches.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
     pub(crate) position: u64,
-    pub(crate) end: u64,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// The page that holds byte `offset` of a file.

@@ -321,7 +321,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     /// Writes to a file and beside it, its indirect block included: what the server shows is what a server shows that
     /// mounts the disk anew.
