@@ -59,6 +59,7 @@ const PROGRAMS: (&str, &[&str]) = (
         "grants",
         "faults",
         "sys_costs",
+        "sys_restart",
         "sys_retry",
         "sys_grants",
         "sys_marks",

@@ -4,6 +4,7 @@
 //! of the guest (`guest-servers/apps`).
 
 mod programs;
+mod servers;
 
 use super::Test;
 
@@ -11,6 +12,7 @@ use super::Test;
 pub fn all() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(programs::tests());
+    tests.extend(servers::tests());
     tests
 }
 
