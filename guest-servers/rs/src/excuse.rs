@@ -19,7 +19,11 @@ mod tests {
 
     #[test]
     fn a_loop_and_a_stop_are_no_excuse() {
-        let info = |flags, waits_for: Endpoint| ProcInfo { flags, waits_for: waits_for.raw(), ..ProcInfo::default() };
+        let info = |flags, waits_for: Endpoint| ProcInfo {
+            flags,
+            waits_for: waits_for.raw(),
+            ..ProcInfo::default()
+        };
         assert!(!is_excused(&info(0, Endpoint::NONE)));
         assert!(!is_excused(&info(rts::RECEIVING, Endpoint::ANY)));
         assert!(!is_excused(&info(rts::STOPPED | rts::RECEIVING, Endpoint::BLK)));

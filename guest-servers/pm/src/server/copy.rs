@@ -40,6 +40,13 @@ pub struct Strings {
     attempts: u32,
 }
 
+impl Strings {
+    /// Whose they are.
+    pub fn caller(&self) -> Endpoint {
+        self.caller.endpoint
+    }
+}
+
 impl Pm {
     /// Begins SPAWN or EXEC. An error is the answer.
     pub(super) fn fetch_strings(&mut self, caller: Caller, purpose: Purpose, request: &Spawn) -> Result<()> {

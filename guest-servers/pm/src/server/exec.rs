@@ -26,6 +26,13 @@ pub struct Exec {
     class: u32,
 }
 
+impl Exec {
+    /// Which process.
+    pub fn caller(&self) -> Endpoint {
+        self.caller.endpoint
+    }
+}
+
 impl Pm {
     /// EXEC, once the strings are here.
     pub(super) fn exec(

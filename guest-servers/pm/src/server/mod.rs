@@ -18,7 +18,7 @@ use refault_pm::errands::Errands;
 use refault_pm::family::{Family, Wait};
 use refault_rt::ipc::{self, Received};
 use refault_rt::server::{self, Answer};
-use refault_rt::{info, kernel};
+use refault_rt::{info, kernel, waits};
 use zerocopy::FromZeros;
 
 /// Priority of programs: behind every server.
@@ -52,10 +52,26 @@ enum Errand {
     Done,
 }
 
+impl Errand {
+    /// For whom it is, and what it is about, for whoever looks at who waits for whom.
+    fn purpose(&self) -> (Endpoint, &'static str) {
+        match self {
+            Errand::Present(strings) => (strings.caller(), "strings"),
+            Errand::Born { caller, .. } => (caller.endpoint, "SPAWN"),
+            Errand::Forked { caller, .. } => (caller.endpoint, "FORK"),
+            Errand::Checked(exec) | Errand::Became(exec) => (exec.caller(), "EXEC"),
+            Errand::Closed { endpoint, .. } => (*endpoint, "EXIT"),
+            Errand::WrittenBack { .. } => (Endpoint::INIT, "SHUTDOWN"),
+            Errand::Done => (Endpoint::INIT, "birth"),
+        }
+    }
+}
+
 /// The server's state.
 pub struct Pm {
     family: Family,
-    errands: Errands<Errand>,
+    /// With the declared wait of whom each is for.
+    errands: Errands<(Errand, waits::Wait)>,
     /// Messages for which the table of asynchronous sends had no room.
     backlog: VecDeque<(Endpoint, Message)>,
     /// Messages that came from VM while its answer to something else was awaited.
@@ -149,7 +165,8 @@ impl Pm {
 
     /// The answer to an errand.
     fn go_on(&mut self, message: &Message) {
-        let Some(errand) = self.errands.take(message.transaction(), message.sender()) else { return };
+        let Some((errand, wait)) = self.errands.take(message.transaction(), message.sender()) else { return };
+        drop(wait);
         let result = message.get::<Status>().check();
         match errand {
             Errand::Present(strings) => self.strings_present(strings, result),

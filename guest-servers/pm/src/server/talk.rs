@@ -5,7 +5,7 @@ use refault_abi::kcall::Target;
 use refault_abi::message::{Payload, REPLY, Status};
 use refault_abi::pm::{self, Killed};
 use refault_abi::{Endpoint, Errno, Message, Result};
-use refault_rt::{asyncsend, diag, ipc, kernel};
+use refault_rt::{asyncsend, diag, ipc, kernel, waits};
 
 use super::{Errand, Pm};
 
@@ -59,7 +59,9 @@ impl Pm {
         payload: &T,
         errand: Errand,
     ) {
-        let id = self.errands.add(server, errand);
+        let (subject, reason) = errand.purpose();
+        let wait = waits::declare(subject, server, Endpoint::NONE, reason);
+        let id = self.errands.add(server, (errand, wait));
         self.post(server, Message::new(request, payload).with_transaction(id));
     }
 
