@@ -124,7 +124,7 @@ impl Pm {
     /// A boot server is over: RS makes another where it can, and the machine ends where it cannot.
     pub(super) fn server_ended(&mut self, endpoint: Endpoint, status: i64) {
         let rs_slot = Endpoint::RS.slot();
-        if !rs::is_watched(endpoint) || self.stopping || kernel::proc_info(rs_slot).is_err() {
+        if !rs::is_watched(endpoint) || kernel::proc_info(rs_slot).is_err() {
             talk::machine_over(endpoint, status);
             return;
         }
