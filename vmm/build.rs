@@ -65,6 +65,7 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_marks",
         "sys_peer",
         "sys_hazard",
+        "sys_memory",
         "sys_restart",
     ],
 );

@@ -3,6 +3,7 @@
 //! One module for each part of it; this one puts them together. What this is not: the tests themselves, which are programs
 //! of the guest (`guest-servers/apps`).
 
+mod memory;
 mod programs;
 mod servers;
 
@@ -12,6 +13,7 @@ use super::Test;
 pub fn all() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(programs::tests());
+    tests.extend(memory::tests());
     tests.extend(servers::tests());
     tests
 }

@@ -11,6 +11,8 @@ pub mod schedule;
 pub mod text;
 
 #[cfg(feature = "guest")]
+pub mod area;
+#[cfg(feature = "guest")]
 pub mod buffer;
 #[cfg(feature = "guest")]
 pub mod family;
