@@ -98,7 +98,11 @@ fn the_seeds_kernel_is_the_seeds() {
     ran.assert_code(0);
     let (checks, failures) = score(&ran);
     assert!(checks > 2000 && failures == 0, "{}", ran.said.all());
-    assert!(ran.said.out.contains("kernel: the mark of grant 0x700005 of granter is lost\n"), "{}", ran.said.out);
+    assert!(
+        ran.said.out.contains("kernel: the mark of grant 0x700005 of granter is lost\n"),
+        "{}",
+        ran.said.out
+    );
     assert_eq!([ran.guest("marks_failed"), ran.guest("marks_pending")], [1, 0]);
 }
 
