@@ -89,6 +89,9 @@ pub struct Options {
     /// `try=on` (default) or `try=off`: whether VFS lends with CPF_TRY. Without it a copy that meets an absent page waits for
     /// VM: what TRY costs, and the circle that it breaks, are seen by comparing.
     pub cpf_try: bool,
+    /// `measure=on`: kernel entries are announced to the monitor, which steps through them. That takes so long that servers
+    /// would be taken for dead, so nobody asks for signs of life.
+    pub measure: bool,
     /// `watchdog=`: milliseconds of the guest's time in which nothing at all runs, after which the kernel declares the
     /// system wedged, prints who waits for whom and ends the machine; 0 (default) for never.
     pub watchdog: u32,
@@ -120,6 +123,7 @@ impl Options {
             fs: FsReply::Partial,
             copylock: CopyLock::Held,
             cpf_try: true,
+            measure: false,
             watchdog: 0,
             bug: None,
         };
@@ -152,6 +156,7 @@ impl Options {
                 ("try", "on") => options.cpf_try = true,
                 ("try", "off") => options.cpf_try = false,
                 ("try", _) => return Err(BadOption { word, expected: "on or off" }),
+                ("measure", "on") => options.measure = true,
                 ("watchdog", value) => {
                     let expected = "milliseconds, 0 to 3600000";
                     let parsed = value.parse().ok().filter(|time| *time <= WATCHDOG_MAX);
@@ -238,6 +243,7 @@ mod tests {
         assert_eq!((faithful.retry, faithful.mark, faithful.watchdog), (Retry::Mark, Mark::Id, 2000));
         assert_eq!(Options::parse("mode=faithful retry=hardened").unwrap().retry, Retry::Hardened);
         assert!(faithful.cpf_try && !Options::parse("try=off").unwrap().cpf_try);
+        assert!(Options::parse("measure=on").unwrap().measure && !faithful.measure);
         assert_eq!(Options::parse("try=maybe").unwrap_err().expected, "on or off");
         assert_eq!(Options::parse("watchdog=soon").unwrap_err().word, "watchdog=soon");
     }

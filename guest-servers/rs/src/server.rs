@@ -48,8 +48,9 @@ impl Rs {
                 .map(|info| Service::new(*watched, Endpoint::from_raw(info.endpoint)))
         };
         // A bad option is INIT's to complain about.
-        let heartbeats =
-            info::options().is_none_or(|options| options.mode == Mode::Hardened && options.watchdog == 0);
+        let heartbeats = info::options().is_none_or(|options| {
+            options.mode == Mode::Hardened && options.watchdog == 0 && !options.measure
+        });
         let services = WATCHED.iter().filter_map(alive).collect();
         let mut rs = Rs { services, lookups: Lookups::new(), heartbeats, ticking: false };
         rs.set_alarm();
