@@ -190,15 +190,36 @@ fn an_append_offset_is_frozen() {
 }
 
 #[test]
-fn a_failed_append_leaves_the_size_known() {
-    let world = world(Retry::Hardened, FsReply::Partial, O_WRONLY | O_APPEND);
-    // The attempt makes the file longer, then the memory turns out to be bad.
-    assert_eq!(world.io(vfs::WRITE, 3, MEMORY as u64 - 10_000, BYTES, 0), Err(Errno::EFAULT));
-    let Inode::File(data) = world.state.borrow().inodes[&2].clone() else { panic!() };
-    assert!(data.len() as u64 > BYTES, "the file system grew the file");
-    assert_eq!(world.io(vfs::WRITE, 3, 0, 10, 0), Ok(10));
-    let state = world.state.borrow();
-    assert_eq!(state.log.last(), Some(&(fs::WRITE, data.len() as u64)), "at the end that the file has now");
+fn a_failed_write_leaves_the_file_as_long_as_it_was() {
+    for mode in REPLIES {
+        for flags in [O_WRONLY | O_APPEND, O_WRONLY] {
+            let world = world(Retry::Hardened, mode, flags);
+            let from = if flags & O_APPEND != 0 { BYTES } else { BYTES - 3000 };
+            if flags & O_APPEND == 0 {
+                let seek = vfs::Io { descriptor: 3, offset: from as i64, ..vfs::Io::default() };
+                assert_eq!(world.call(USER, Message::new(vfs::LSEEK, &seek)), Ok(from));
+            }
+            // The attempt makes the file longer, then the memory turns out to be bad.
+            assert_eq!(world.io(vfs::WRITE, 3, MEMORY as u64 - 10_000, BYTES, 0), Err(Errno::EFAULT));
+            let length = |world: &World| match &world.state.borrow().inodes[&2] {
+                Inode::File(data) => data.len() as u64,
+                _ => panic!(),
+            };
+            assert_eq!(length(&world), BYTES, "{mode:?}");
+            assert!(world.state.borrow().log.iter().any(|(kind, _)| *kind == fs::FTRUNC), "it had grown");
+            assert_eq!(world.io(vfs::WRITE, 3, 0, 10, 0), Ok(10));
+            assert_eq!(world.state.borrow().log.last(), Some(&(fs::WRITE, from)), "where it was to begin");
+            assert_eq!(length(&world), BYTES.max(from + 10));
+            world.check_nothing_left();
+
+            // The same at the bound of the repeats.
+            let world = self::world(Retry::Hardened, mode, O_WRONLY | O_APPEND);
+            world.state.borrow_mut().cursed.insert(5);
+            assert_eq!(world.io(vfs::WRITE, 3, BUFFER, BYTES, 0), Err(Errno::EFAULT));
+            assert_eq!((world.counter(Counter::VfsGivenUp), length(&world)), (1, BYTES));
+            world.check_nothing_left();
+        }
+    }
 }
 
 #[test]

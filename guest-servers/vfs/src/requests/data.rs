@@ -107,9 +107,9 @@ impl<K: Kernel> Vfs<K> {
         let done: fs::Done = match retry::transfer(self, vnode, &frozen).await {
             Ok(done) => done.get(),
             Err(error) => {
-                // An attempt that came to nothing may still have made the file longer. The seed does not look.
+                // The seed does not look.
                 if vnode.is_regular() && self.faithful.is_none() {
-                    self.refresh_size(vnode).await;
+                    self.undo_growth(vnode).await;
                 }
                 return Err(error);
             }
@@ -120,6 +120,16 @@ impl<K: Kernel> Vfs<K> {
             file.position.set(position.saturating_add(moved));
         }
         Ok(moved)
+    }
+
+    /// An attempt that came to nothing may still have made the file longer: a write that failed leaves it as long as it was.
+    /// Under the exclusive lock, so that nobody has written behind it. If it cannot be undone, its size is at least known.
+    async fn undo_growth(&self, vnode: &Rc<Vnode>) {
+        let before = vnode.size.get();
+        self.refresh_size(vnode).await;
+        if vnode.size.get() > before && self.set_size(vnode, before).await.is_err() {
+            self.refresh_size(vnode).await;
+        }
     }
 
     /// Asks the file system for the size of a file.
@@ -214,11 +224,16 @@ impl<K: Kernel> Vfs<K> {
     /// Gives a regular file another size.
     pub(crate) async fn truncate(&self, vnode: &Rc<Vnode>, size: u64) -> Result<u64> {
         let _order = self.lock(&vnode.lock, Mode::Exclusive, "file lock").await;
+        self.set_size(vnode, size).await.map(|()| 0)
+    }
+
+    /// FTRUNC, under the exclusive lock.
+    async fn set_size(&self, vnode: &Rc<Vnode>, size: u64) -> Result<()> {
         let request = fs::Io { inode: vnode.inode, grant: GrantId::NONE.0, position: size, bytes: 0 };
         let answer = self.call(vnode, Message::new(fs::FTRUNC, &request)).await?;
         answer.get::<Status>().check()?;
         vnode.size.set(size);
-        Ok(0)
+        Ok(())
     }
 
     pub(crate) async fn fsync(&self, user: Endpoint, io: Io) -> Result<u64> {
