@@ -33,8 +33,13 @@ impl Progress {
 
     /// One more has ended.
     pub fn done(&mut self, ran: &Ran) {
+        self.done_with(ran, "");
+    }
+
+    /// One more has ended; `more` is told at once, so that it is not lost if the run is.
+    pub fn done_with(&mut self, ran: &Ran, more: &str) {
         self.failed += usize::from(is_failure(ran));
-        let line = line(ran);
+        let line = line(ran) + more;
         match &self.bar {
             Some(bar) => {
                 bar.println(line);
