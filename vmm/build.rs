@@ -67,6 +67,9 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_hazard",
         "sys_memory",
         "sys_restart",
+        "sys_crash",
+        "sys_files",
+        "sys_pipes",
     ],
 );
 

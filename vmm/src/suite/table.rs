@@ -3,8 +3,14 @@
 //! One module for each part of it; this one puts them together. What this is not: the tests themselves, which are programs
 //! of the guest (`guest-servers/apps`).
 
+mod crash;
+mod files;
+mod grants;
+mod hazards;
 mod memory;
+mod pipes;
 mod programs;
+mod retry;
 mod servers;
 
 use super::Test;
@@ -15,6 +21,12 @@ pub fn all() -> Vec<Test> {
     tests.extend(programs::tests());
     tests.extend(memory::tests());
     tests.extend(servers::tests());
+    tests.extend(grants::tests());
+    tests.extend(retry::tests());
+    tests.extend(hazards::tests());
+    tests.extend(pipes::tests());
+    tests.extend(files::tests());
+    tests.extend(crash::tests());
     tests
 }
 

@@ -15,7 +15,11 @@ pub mod area;
 #[cfg(feature = "guest")]
 pub mod buffer;
 #[cfg(feature = "guest")]
+pub mod crash;
+#[cfg(feature = "guest")]
 pub mod family;
+#[cfg(feature = "guest")]
+pub mod files;
 #[cfg(feature = "guest")]
 pub mod grants;
 #[cfg(feature = "guest")]
@@ -26,6 +30,8 @@ pub mod marks;
 pub mod measure;
 #[cfg(feature = "guest")]
 pub mod party;
+#[cfg(feature = "guest")]
+pub mod pipes;
 #[cfg(feature = "guest")]
 pub mod program;
 #[cfg(feature = "guest")]

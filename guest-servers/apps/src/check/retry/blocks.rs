@@ -88,6 +88,9 @@ impl Operation for Block {
         self.reference = self.around()?;
         user::lseek(self.descriptor, self.start as i64, SEEK_SET).explain("lseek").map(drop)
     }
+    fn rewind(&mut self) -> Result<(), String> {
+        user::lseek(self.descriptor, self.start as i64, SEEK_SET).explain("lseek").map(drop)
+    }
     fn perform(&mut self, address: u64, bytes: u64) -> refault_abi::Result<u64> {
         if self.write {
             user::write_raw(self.descriptor, address, bytes)
@@ -107,9 +110,6 @@ impl Operation for Block {
             *byte = buffer.original(index as u64);
         }
         check_equal("the disk", &self.around()?, &wanted)
-    }
-    fn verify_undone(&mut self) -> Result<(), Complaint> {
-        Ok(())
     }
     fn position(&self) -> Option<(Descriptor, u64, u64)> {
         Some((self.descriptor, self.start, self.start + BYTES))

@@ -37,6 +37,10 @@ pub trait Operation {
     fn in_pieces(&self) -> bool;
     /// Puts everything into the state before the request.
     fn reset(&mut self) -> Result<(), String>;
+    /// The same for a request that the file system is going to refuse, as it would refuse requests for preparing it.
+    fn rewind(&mut self) -> Result<(), String> {
+        self.reset()
+    }
     /// The request on the first `bytes` of a buffer.
     fn perform(&mut self, address: u64, bytes: u64) -> refault_abi::Result<u64>;
     /// Whether what the whole request should have done is done.

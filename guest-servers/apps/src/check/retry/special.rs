@@ -79,7 +79,7 @@ pub fn errors(suite: &mut Suite, operation: &mut dyn Operation) {
     };
     suite.case(&format!("{number}.{}", operation.name()), |record| {
         let mut body = || {
-            operation.reset()?;
+            operation.rewind()?;
             let layout = Layout::plain(1, operation.bytes());
             let buffer =
                 Buffer::new(operation.mapped(), layout, Stage::Second(1), operation.writes_buffer())?;
