@@ -15,7 +15,7 @@ pub fn tests() -> Vec<Test> {
             .prints("Hello from a MINIX file system.")
             .expect(Expect::Status(4)),
         Test::new("shell.not-found", "sh")
-            .typed("nothing\n")
+            .typed("nothing\nexit\n")
             .prints("sh: nothing: not found")
             .expect(Expect::Status(127)),
     ]
