@@ -12,7 +12,7 @@ use core::cell::{Cell, RefCell};
 use refault_abi::fs::{Node, NodeRef};
 
 use crate::cell::TaskLock;
-use crate::mount::Mount;
+use crate::mount::{Mount, Unsaved};
 use crate::path::Kind;
 use crate::pipe::Pipe;
 
@@ -45,6 +45,8 @@ pub struct Vnode {
     pub lock: TaskLock,
     /// The file system that knew it is dead, and its successor does not know it.
     pub gone: Cell<bool>,
+    /// What was written to it.
+    pub unsaved: Unsaved,
     references: Cell<u64>,
     chores: Chores,
 }
@@ -102,6 +104,12 @@ impl Vnode {
         (self.mode ^ mode) & S_IFMT == 0
     }
 
+    /// Its contents or size were changed.
+    pub fn changed(&self) {
+        self.unsaved.change();
+        self.mount.unsaved.change();
+    }
+
     /// References that its file system has counted.
     pub fn references(&self) -> u64 {
         self.references.get()
@@ -148,6 +156,7 @@ impl Shelf {
             size: Cell::new(node.size),
             lock: TaskLock::default(),
             gone: Cell::new(false),
+            unsaved: Unsaved::default(),
             references: Cell::new(references),
             chores: Rc::clone(&self.chores),
         });

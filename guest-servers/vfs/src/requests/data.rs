@@ -104,7 +104,9 @@ impl<K: Kernel> Vfs<K> {
         let operation = if vnode.is_block() { fs::BWRITE } else { fs::WRITE };
         let memory = UserMemory { bytes, ..memory };
         let frozen = Frozen { position, append, ..Frozen::new(operation, vnode.inode, memory) };
-        let done: fs::Done = match retry::transfer(self, vnode, &frozen).await {
+        let done = retry::transfer(self, vnode, &frozen).await;
+        vnode.changed();
+        let done: fs::Done = match done {
             Ok(done) => done.get(),
             Err(error) => {
                 // The seed does not look.
@@ -232,6 +234,7 @@ impl<K: Kernel> Vfs<K> {
         let request = fs::Io { inode: vnode.inode, grant: GrantId::NONE.0, position: size, bytes: 0 };
         let answer = self.call(vnode, Message::new(fs::FTRUNC, &request)).await?;
         answer.get::<Status>().check()?;
+        vnode.changed();
         vnode.size.set(size);
         Ok(())
     }
@@ -242,8 +245,12 @@ impl<K: Kernel> Vfs<K> {
         if vnode.mount.is_devices() {
             return Err(Errno::EINVAL);
         }
-        let answer = self.call(vnode, Message::bare(fs::SYNC)).await?;
-        answer.get::<Status>().check().map(|_| 0)
+        let synced = self.write_back(&vnode.mount, fs::SYNC).await;
+        if vnode.gone.get() {
+            return Err(Errno::EIO);
+        }
+        vnode.unsaved.check()?;
+        synced.map(|_| 0)
     }
 }
 

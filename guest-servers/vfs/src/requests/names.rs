@@ -40,7 +40,9 @@ impl<K: Kernel> Vfs<K> {
                 Ok((Message::new(operation, &request), grant))
             })
             .await;
-        answer?.get::<Status>().check().map(|_| 0)
+        answer?.get::<Status>().check()?;
+        place.directory.mount.unsaved.change();
+        Ok(0)
     }
 
     /// Whether a name may come or go at all: not in the tree of the devices, and not under a mounted tree.
@@ -138,7 +140,9 @@ impl<K: Kernel> Vfs<K> {
                 Ok((Message::new(fs::RENAME, &request), (grant, grant2)))
             })
             .await;
-        answer?.get::<Status>().check().map(|_| 0)
+        answer?.get::<Status>().check()?;
+        old.directory.mount.unsaved.change();
+        Ok(0)
     }
 
     pub(crate) async fn symlink(&self, user: Endpoint, request: Path) -> Result<u64> {
@@ -173,6 +177,8 @@ impl<K: Kernel> Vfs<K> {
             Ok((Message::new(fs::SLINK, &request), name))
         })
         .await;
-        answer.map(|_| 0)
+        answer?;
+        directory.mount.unsaved.change();
+        Ok(0)
     }
 }

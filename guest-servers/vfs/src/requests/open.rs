@@ -117,6 +117,9 @@ impl<K: Kernel> Vfs<K> {
             .await;
         let node: fs::Node = answer?.get();
         Errno::check(node.result)?;
+        if operation == fs::CREATE {
+            directory.mount.unsaved.change();
+        }
         Ok(self.shelf.found(&directory.mount, &node, 1))
     }
 

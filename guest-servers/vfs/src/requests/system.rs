@@ -8,6 +8,7 @@ use refault_abi::vfs::{PM_EXEC, PM_EXIT, PM_FORK, PM_NEW, PM_SHUTDOWN, PmExec, P
 use refault_abi::{Endpoint, Errno, Message, Result, cdev, fs};
 
 use crate::kernel::Kernel;
+use crate::mount::Mount;
 use crate::path::Last;
 use crate::server::Vfs;
 use crate::vnode::Vnode;
@@ -24,12 +25,23 @@ impl<K: Kernel> Vfs<K> {
             if self.disk_root(disk).await.is_err() {
                 continue;
             }
-            let answer = self.call_mount(mount, Message::bare(operation)).await;
-            let answer = answer.and_then(|answer| answer.get::<Status>().check());
+            let mut answer = self.write_back(mount, operation).await;
+            if operation == fs::SYNC {
+                answer = mount.unsaved.check().and(answer);
+            }
             // The others are asked whatever one says.
             result = result.and_then(|sum| answer.map(|count| sum.saturating_add(count)));
         }
         result
+    }
+
+    /// Has a mount write everything back; `operation` is one of those that do.
+    pub(crate) async fn write_back(&self, mount: &Rc<Mount>, operation: u16) -> Result<u64> {
+        let count = self.call_mount(mount, Message::bare(operation)).await?.get::<Status>().check()?;
+        // Nothing has been asked of it since: the next turn begins when this task waits.
+        mount.unsaved.save();
+        self.shelf.of(mount).iter().for_each(|vnode| vnode.unsaved.save());
+        Ok(count)
     }
 
     /// Serves the process manager. It is answered asynchronously: it may be waiting for something else, and

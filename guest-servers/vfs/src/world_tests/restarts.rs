@@ -88,6 +88,7 @@ fn what_the_successor_does_not_know_is_gone() {
     world.settle();
     assert_eq!(world.io(vfs::READ, 3, BUFFER, 10, 0), Err(Errno::EIO));
     assert_eq!(world.io(vfs::FSTAT, 3, BUFFER, 72, 0), Err(Errno::EIO));
+    assert_eq!(world.io(vfs::FSYNC, 3, 0, 0, 0), Err(Errno::EIO));
     // Another file gets the number: it is another file.
     world.state.borrow_mut().inodes.insert(2, Inode::File(b"new".to_vec()));
     assert_eq!(world.open("/b.bin", 0), Ok(4));
@@ -132,4 +133,49 @@ fn pipes_do_not_outlive_their_server() {
     assert_eq!(world.io(vfs::CLOSE, 3, 0, 0, 0), Ok(0));
     world.exit(USER);
     assert_eq!(world.vfs.tasks(), 0);
+}
+
+#[test]
+fn what_was_written_and_not_synced_is_reported_once() {
+    let sync = Message::bare(vfs::SYNC);
+    let world = world(Retry::Hardened, FsReply::Partial, O_RDWR);
+    world.state.borrow_mut().add("c.bin", Inode::File(pattern(3, 0, 100)));
+    assert_eq!(world.open("/c.bin", O_RDWR), Ok(4));
+    let crash = || {
+        let news = world.crash();
+        tell(&world, &news);
+        world.settle();
+    };
+    // Nothing was written.
+    crash();
+    assert_eq!((world.io(vfs::FSYNC, 3, 0, 0, 0), world.call(USER, sync)), (Ok(0), Ok(0)));
+    // Written and synced, by a request about another file.
+    assert_eq!(world.io(vfs::WRITE, 3, BUFFER, 10, 0), Ok(10));
+    assert_eq!(world.io(vfs::FSYNC, 4, 0, 0, 0), Ok(0));
+    crash();
+    assert_eq!(world.io(vfs::FSYNC, 3, 0, 0, 0), Ok(0));
+    // Written and lost: whoever asks about that file hears it, once; so does whoever asks about everything.
+    for change in [io(vfs::WRITE, 3, BUFFER, 10, 0), io(vfs::FTRUNCATE, 3, 0, 0, 5)] {
+        assert!(world.call(USER, change).is_ok());
+        crash();
+        crash();
+        assert_eq!(world.io(vfs::FSYNC, 4, 0, 0, 0), Ok(0));
+        assert_eq!(world.io(vfs::FSYNC, 3, 0, 0, 0), Err(Errno::EIO));
+        assert_eq!(world.io(vfs::FSYNC, 3, 0, 0, 0), Ok(0));
+        assert_eq!(world.call(USER, sync), Err(Errno::EIO));
+        assert_eq!(world.call(USER, sync), Ok(0));
+    }
+    // A name that is lost is nobody's file.
+    assert_eq!(world.on_path(vfs::MKDIR, "/made", 0), Ok(0));
+    crash();
+    assert_eq!((world.call(USER, sync), world.call(USER, sync)), (Err(Errno::EIO), Ok(0)));
+    // Dying in the middle of it is reported by that request, and not again.
+    assert_eq!(world.io(vfs::WRITE, 3, BUFFER, 10, 0), Ok(10));
+    world.state.borrow_mut().server_dead = true;
+    world.deliver(USER, io(vfs::FSYNC, 3, 0, 0, 0));
+    world.settle();
+    crash();
+    assert_eq!(world.answer_to(USER), Some(Err(Errno::EIO)));
+    assert_eq!(world.io(vfs::FSYNC, 3, 0, 0, 0), Ok(0));
+    world.check_nothing_left();
 }
