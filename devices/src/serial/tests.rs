@@ -166,3 +166,28 @@ fn a_full_line_is_not_watched_and_the_end_is_noticed() {
     assert!(manager.subscriber_mut(id).unwrap().ended());
     assert_eq!(manager.run_with_timeout(0).unwrap(), 0, "an ended descriptor is not watched");
 }
+
+#[test]
+fn the_end_is_typed_once_and_again_behind_an_open_line() {
+    // 63 and 64 bytes leave room for one of two, and for none.
+    let open = |length: usize| (vec![b'x'; length], 2);
+    for (text, ends) in [(vec![], 1), (b"a\n".to_vec(), 1), (b"ab".to_vec(), 2), open(63), open(64), open(65)]
+    {
+        let (serial, _irq, _out) = line();
+        let (read, mut write) = io::pipe().unwrap();
+        write.write_all(&text).unwrap();
+        drop(write);
+        let mut manager = EventManager::<SerialInput>::new().unwrap();
+        let input = SerialInput::new(serial.clone(), read.into()).unwrap().ending_with(4);
+        let id = manager.add_subscriber(input);
+        let mut got = Vec::new();
+        for _ in 0..20 {
+            // The FIFO is emptied only now and then, so that it is full in between.
+            manager.run_with_timeout(0).unwrap();
+            manager.run_with_timeout(0).unwrap();
+            got.extend(drain(&serial));
+        }
+        assert_eq!(got, [text, vec![4; ends]].concat());
+        assert!(manager.subscriber_mut(id).unwrap().ended());
+    }
+}
