@@ -6,6 +6,7 @@ pub mod bench;
 pub mod disk;
 pub mod export;
 pub mod mkfs;
+pub mod mutation;
 pub mod output;
 pub mod report;
 pub mod run;

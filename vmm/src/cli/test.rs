@@ -19,7 +19,7 @@ use crate::suite::verdict::Verdict;
 use crate::suite::{DiskKind, Expect, Test, table};
 use crate::vm::assemble::AssembleError;
 
-use super::{Failure, output, report, run as run_verb};
+use super::{Failure, mutation, output, report, run as run_verb};
 
 const EXAMPLES: &str = "Examples:
   refault test --list                        what there is
@@ -58,6 +58,25 @@ pub struct Args {
     /// Words for the kernel, added to those of each test
     #[arg(long, value_name = "STR", default_value = "")]
     words: String,
+    /// Switch each seeded bug on in turn and say which tests notice; needs a build that has them (tests/mutation.sh)
+    #[arg(long, conflicts_with_all = ["list", "json"])]
+    bugs: bool,
+    /// With --bugs: try every test on every bug, not only those aimed at it
+    #[arg(long, requires = "bugs")]
+    all_tests: bool,
+    /// With --bugs: write the table as Markdown
+    #[arg(long, requires = "bugs", value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+/// How the running of machines ended.
+enum Done {
+    /// All tests have run.
+    Ran(Vec<Ran>),
+    /// All that was wanted is done.
+    Code(u8),
+    /// A signal came.
+    Stopped,
 }
 
 /// Runs tests, or lists them, and says the exit code.
@@ -84,24 +103,40 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let request = Request { jobs, words: args.words.clone(), under };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(host)?;
-    let all = runtime.block_on(async {
+    let done = runtime.block_on(async {
         let listen = |kind| signal(kind).map_err(|why| Failure::new(ExitCode::Host, why));
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut terminate = listen(SignalKind::terminate())?;
         let mut hang_up = listen(SignalKind::hangup())?;
+        if args.bugs {
+            let wanted = mutation::Wanted { all: args.all_tests, markdown: args.markdown.as_deref() };
+            return tokio::select! {
+                code = mutation::run(&tests, &request, wanted) => code.map(Done::Code),
+                _ = interrupt.recv() => Ok(Done::Stopped),
+                _ = terminate.recv() => Ok(Done::Stopped),
+                _ = hang_up.recv() => Ok(Done::Stopped),
+            };
+        }
         let mut progress = Progress::new(tests.len());
         // Whichever comes first drops the other: machines are stopped and temporary files removed.
-        let all = tokio::select! {
-            all = runner::run(tests, &request, |ran| progress.done(ran)) => Some(all.map_err(host)?),
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => None,
-            _ = hang_up.recv() => None,
+        let done = tokio::select! {
+            all = runner::run(tests, &request, |ran| {
+                let more = if is_failure(ran) { failure(args, ran) } else { String::new() };
+                progress.done_with(ran, &more);
+            }) => Done::Ran(all.map_err(host)?),
+            _ = interrupt.recv() => Done::Stopped,
+            _ = terminate.recv() => Done::Stopped,
+            _ = hang_up.recv() => Done::Stopped,
         };
         progress.finish();
-        Ok(all)
+        Ok(done)
     })?;
-    let Some(all) = all else { return Ok(ExitCode::Interrupted as u8) };
-    tell(args, &all);
+    let all = match done {
+        Done::Ran(all) => all,
+        Done::Code(code) => return Ok(code),
+        Done::Stopped => return Ok(ExitCode::Interrupted as u8),
+    };
+    tell(&all);
     let document = document(args, jobs, &all, started);
     if let Some(file) = &args.json {
         report::write_json(file, &document)?;
@@ -125,38 +160,49 @@ fn document(args: &Args, jobs: usize, all: &[Ran], started: Instant) -> Document
     }
 }
 
-/// Says what failed and why, how to repeat it, what was left out, and the sums.
-fn tell(args: &Args, all: &[Ran]) {
-    for ran in all.iter().filter(|ran| is_failure(ran)) {
-        output::remark(format_args!("\n{}: {}\n", ran.test.name, ran.judged.verdict));
-        for why in &ran.judged.why {
-            output::remark(format_args!("    {why}\n"));
-        }
-        for edge in &ran.judged.graph {
-            output::remark(format_args!("    wait-for: {edge}\n"));
-        }
-        if ran.judged.verdict == Verdict::Wedged && ran.judged.graph.is_empty() {
-            let advice = "with --words watchdog=5000 the kernel says who waits for whom";
-            output::remark(format_args!("    {advice}\n"));
-        }
-        output::remark(format_args!("  its console's last lines:\n"));
-        for line in ran.last_lines() {
-            output::remark(format_args!("  | {line}\n"));
-        }
-        output::remark(format_args!("  to repeat it alone: {}\n", repetition(args, &ran.test)));
+/// What a failed test is to be told of: why it failed, its console's last lines, and how to repeat it.
+fn failure(args: &Args, ran: &Ran) -> String {
+    let mut text = format!("\n{}: {}\n", ran.test.name, ran.judged.verdict);
+    let mut add = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    for why in &ran.judged.why {
+        add(&format!("    {why}"));
     }
+    for edge in &ran.judged.graph {
+        add(&format!("    wait-for: {edge}"));
+    }
+    if ran.judged.verdict == Verdict::Wedged && ran.judged.graph.is_empty() {
+        add("    with --words watchdog=5000 the kernel says who waits for whom");
+    }
+    add("  its console's last lines:");
+    for line in ran.last_lines() {
+        add(&format!("  | {line}"));
+    }
+    add(&format!("  to repeat it alone: {}", repetition(args, &ran.test)));
+    text
+}
+
+/// Says what wedged as it had to, what failed, and the sums.
+fn tell(all: &[Ran]) {
     for ran in all.iter().filter(|ran| ran.judged.passed && !ran.judged.graph.is_empty()) {
         output::remark(format_args!("\n{}: WEDGED, as it has to be; who waited for whom:\n", ran.test.name));
         for edge in &ran.judged.graph {
             output::remark(format_args!("    {edge}\n"));
         }
     }
+    let failed: Vec<&str> =
+        all.iter().filter(|ran| is_failure(ran)).map(|ran| ran.test.name.as_str()).collect();
+    if !failed.is_empty() {
+        output::remark(format_args!("\nfailed: {}\n", failed.join(" ")));
+    }
     let sum = |of: fn(&Ran) -> u64| all.iter().map(of).fold(0, u64::saturating_add);
     let count = |wanted: fn(&Ran) -> bool| all.iter().filter(|ran| wanted(ran)).count();
     output::remark(format_args!(
         "\n{} passed, {} failed, {} skipped; {} cases, {} faults, {} repeats\n",
         count(|ran| ran.judged.passed),
-        count(is_failure),
+        failed.len(),
         count(|ran| ran.judged.verdict == Verdict::Skip),
         sum(|ran| ran.judged.cases.len() as u64),
         sum(|ran| ran.judged.faults),

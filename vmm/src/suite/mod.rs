@@ -13,6 +13,7 @@ pub mod emulator;
 pub mod json;
 pub mod judge;
 pub mod machine;
+pub mod mutation;
 pub mod progress;
 pub mod runner;
 pub mod select;
