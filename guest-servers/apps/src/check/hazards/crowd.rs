@@ -22,13 +22,13 @@ use crate::check::schedule::Layout;
 use crate::check::suite::{Explain, Record, Suite, expect};
 
 /// Six pages and a bit, the last of which is absent: the first attempt takes long enough for others to begin theirs.
-fn late() -> Layout {
+pub fn late() -> Layout {
     let layout = Layout::plain(77, 6 * PAGE);
     layout.without(1 << (layout.pages - 1))
 }
 
 /// How often: in the seed's system until it hangs, which is a matter of who waits for the disk when.
-fn rounds(suite: &Suite, hardened: u64) -> u64 {
+pub fn rounds(suite: &Suite, hardened: u64) -> u64 {
     if suite.options().mode == Mode::Hardened { hardened } else { 200 }
 }
 
