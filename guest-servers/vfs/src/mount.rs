@@ -47,39 +47,7 @@ pub struct Mount {
     endpoint: Cell<Endpoint>,
     generation: Cell<u32>,
     missed: Cell<Endpoint>,
-    /// What a file system keeps to itself until it is told to write it back.
-    pub unsaved: Unsaved,
     queue: RefCell<Queue>,
-}
-
-/// Whether something was changed that a file system may not have written back yet. If the file system dies before it has, whoever
-/// asks for it to be written back has to hear that it is lost, once: its successor would say that everything is on the disk.
-#[derive(Debug, Default)]
-pub struct Unsaved {
-    changed: Cell<bool>,
-    lost: Cell<bool>,
-}
-
-impl Unsaved {
-    /// Something was changed.
-    pub fn change(&self) {
-        self.changed.set(true);
-    }
-
-    /// Everything was written back.
-    pub fn save(&self) {
-        self.changed.set(false);
-    }
-
-    /// The file system died.
-    pub fn die(&self) {
-        self.lost.set(self.lost.get() | self.changed.replace(false));
-    }
-
-    /// EIO, once, if changes were lost.
-    pub fn check(&self) -> Result<()> {
-        if self.lost.replace(false) { Err(Errno::EIO) } else { Ok(()) }
-    }
 }
 
 #[derive(Debug)]
@@ -103,7 +71,6 @@ impl Mount {
             endpoint: Cell::new(endpoint),
             generation: Cell::new(0),
             missed: Cell::new(Endpoint::NONE),
-            unsaved: Unsaved::default(),
             queue: RefCell::new(queue),
         })
     }

@@ -3,7 +3,7 @@
 //! The one thing to hold in mind: a request that was delivered is answered EIO, because nobody knows how much of it was done;
 //! one that was not is made again, with grants for the successor. A successor first hears what is open
 //! ([`fs::READSUPER`], [`fs::GETNODE`]), then it gets requests again. What its predecessor was told and had not yet written to the
-//! disk is lost, and whoever asks for it to be written back hears so ([`Unsaved`](crate::mount::Unsaved)). It is not who restarts anybody: that is the
+//! disk is lost, and whoever asks for it to be written back hears so ([`Unsaved`](crate::vnode::Unsaved)). It is not who restarts anybody: that is the
 //! reincarnation server, which says so ([`rs::RESTARTED`]) or is asked ([`rs::LOOKUP`]).
 
 use alloc::rc::Rc;
@@ -60,7 +60,6 @@ impl<K: Kernel> Vfs<K> {
         let same_slot = old.slot() == new.slot() && old != new && new.index().is_some();
         let Some(mount) = self.mounts.served_by(old).filter(|_| same_slot) else { return };
         mount.succeeded(new);
-        mount.unsaved.die();
         self.shelf.of(mount).iter().for_each(|vnode| vnode.unsaved.die());
         self.lost(old);
         let (server, mount) = (Rc::clone(self), Rc::clone(mount));

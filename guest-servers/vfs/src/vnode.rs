@@ -10,9 +10,10 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use refault_abi::fs::{Node, NodeRef};
+use refault_abi::{Errno, Result};
 
 use crate::cell::TaskLock;
-use crate::mount::{Mount, Unsaved};
+use crate::mount::Mount;
 use crate::path::Kind;
 use crate::pipe::Pipe;
 
@@ -45,10 +46,40 @@ pub struct Vnode {
     pub lock: TaskLock,
     /// The file system that knew it is dead, and its successor does not know it.
     pub gone: Cell<bool>,
-    /// What was written to it.
+    /// Whether what was changed in it is safe.
     pub unsaved: Unsaved,
     references: Cell<u64>,
     chores: Chores,
+}
+
+/// Whether something was changed that its file system may not have written back yet. If that dies before it has, whoever asks
+/// for it to be written back has to hear that it is lost, once: the successor would say that everything is on the disk.
+#[derive(Debug, Default)]
+pub struct Unsaved {
+    changed: Cell<bool>,
+    lost: Cell<bool>,
+}
+
+impl Unsaved {
+    /// Something was changed.
+    pub fn change(&self) {
+        self.changed.set(true);
+    }
+
+    /// Everything was written back.
+    pub fn save(&self) {
+        self.changed.set(false);
+    }
+
+    /// The file system died.
+    pub fn die(&self) {
+        self.lost.set(self.lost.get() | self.changed.replace(false));
+    }
+
+    /// EIO, once, if changes were lost.
+    pub fn check(&self) -> Result<()> {
+        if self.lost.replace(false) { Err(Errno::EIO) } else { Ok(()) }
+    }
 }
 
 /// Something to be told to a file system because somebody let go.
@@ -102,12 +133,6 @@ impl Vnode {
     /// Whether a mode is that of the same type of object.
     pub fn same_type(&self, mode: u32) -> bool {
         (self.mode ^ mode) & S_IFMT == 0
-    }
-
-    /// Its contents or size were changed.
-    pub fn changed(&self) {
-        self.unsaved.change();
-        self.mount.unsaved.change();
     }
 
     /// References that its file system has counted.

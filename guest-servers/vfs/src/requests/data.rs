@@ -105,7 +105,7 @@ impl<K: Kernel> Vfs<K> {
         let memory = UserMemory { bytes, ..memory };
         let frozen = Frozen { position, append, ..Frozen::new(operation, vnode.inode, memory) };
         let done = retry::transfer(self, vnode, &frozen).await;
-        vnode.changed();
+        vnode.unsaved.change();
         let done: fs::Done = match done {
             Ok(done) => done.get(),
             Err(error) => {
@@ -234,7 +234,7 @@ impl<K: Kernel> Vfs<K> {
         let request = fs::Io { inode: vnode.inode, grant: GrantId::NONE.0, position: size, bytes: 0 };
         let answer = self.call(vnode, Message::new(fs::FTRUNC, &request)).await?;
         answer.get::<Status>().check()?;
-        vnode.changed();
+        vnode.unsaved.change();
         vnode.size.set(size);
         Ok(())
     }

@@ -41,7 +41,7 @@ impl<K: Kernel> Vfs<K> {
             })
             .await;
         answer?.get::<Status>().check()?;
-        place.directory.mount.unsaved.change();
+        place.directory.unsaved.change();
         Ok(0)
     }
 
@@ -141,7 +141,8 @@ impl<K: Kernel> Vfs<K> {
             })
             .await;
         answer?.get::<Status>().check()?;
-        old.directory.mount.unsaved.change();
+        old.directory.unsaved.change();
+        new.directory.unsaved.change();
         Ok(0)
     }
 
@@ -178,7 +179,7 @@ impl<K: Kernel> Vfs<K> {
         })
         .await;
         answer?;
-        directory.mount.unsaved.change();
+        directory.unsaved.change();
         Ok(0)
     }
 }

@@ -118,7 +118,7 @@ impl<K: Kernel> Vfs<K> {
         let node: fs::Node = answer?.get();
         Errno::check(node.result)?;
         if operation == fs::CREATE {
-            directory.mount.unsaved.change();
+            directory.unsaved.change();
         }
         Ok(self.shelf.found(&directory.mount, &node, 1))
     }

@@ -25,10 +25,7 @@ impl<K: Kernel> Vfs<K> {
             if self.disk_root(disk).await.is_err() {
                 continue;
             }
-            let mut answer = self.write_back(mount, operation).await;
-            if operation == fs::SYNC {
-                answer = mount.unsaved.check().and(answer);
-            }
+            let answer = self.write_back(mount, operation).await;
             // The others are asked whatever one says.
             result = result.and_then(|sum| answer.map(|count| sum.saturating_add(count)));
         }
@@ -39,7 +36,6 @@ impl<K: Kernel> Vfs<K> {
     pub(crate) async fn write_back(&self, mount: &Rc<Mount>, operation: u16) -> Result<u64> {
         let count = self.call_mount(mount, Message::bare(operation)).await?.get::<Status>().check()?;
         // Nothing has been asked of it since: the next turn begins when this task waits.
-        mount.unsaved.save();
         self.shelf.of(mount).iter().for_each(|vnode| vnode.unsaved.save());
         Ok(count)
     }
