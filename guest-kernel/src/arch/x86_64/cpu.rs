@@ -270,10 +270,11 @@ impl Cpu {
 
     /// Notes a fault of a copy, for [`Cpu::take_copy_fault`].
     pub fn set_copy_fault(&self, address: u64, second_stage: bool) {
-        self.copy_fault.store(address & !1 | u64::from(second_stage), Ordering::Relaxed);
+        // The top bit of an address says what the next one says, so there is room for one more at the bottom.
+        self.copy_fault.store(address << 1 | u64::from(second_stage), Ordering::Relaxed);
     }
 
-    /// The fault of the last copy, if there was one: kernel address (even) and whether it was reflected.
+    /// The fault of the last copy, if there was one: kernel address and whether it was reflected.
     #[inline(always)]
     pub fn take_copy_fault(&self) -> Option<(u64, bool)> {
         let fault = self.copy_fault.load(Ordering::Relaxed);
@@ -281,7 +282,7 @@ impl Cpu {
             return None;
         }
         self.copy_fault.store(0, Ordering::Relaxed);
-        Some((fault & !1, fault & 1 != 0))
+        Some(((fault.cast_signed() >> 1).cast_unsigned(), fault & 1 != 0))
     }
 
     /// Counts another reflected trap outside copies at `page` and answers how many there were in a row; an honest one
