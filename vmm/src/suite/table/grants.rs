@@ -10,7 +10,7 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("G1-G10", "sys_grants"),
         Test::new("G1-G10.faithful", "sys_grants").words("mode=faithful"),
-        Test::new("G3.sequence-of-eleven-bits", "sys_grants").words("retry=mark mark=id"),
+        Test::new("G1-G10.mark-id", "sys_grants").words("mark=id"),
         Test::new("M10-M11", "sys_marks M10").faults(),
         Test::new("M10-M11.faithful", "sys_marks M10").words("mode=faithful").faults(),
     ];

@@ -12,6 +12,7 @@ use refault_rt::{ipc, kernel, user};
 
 use crate::check::buffer::{Buffer, Mapped, Stage};
 use crate::check::family::{Child, here};
+use crate::check::measure::Snapshot;
 use crate::check::party::Party;
 use crate::check::schedule::Layout;
 use crate::check::suite::{Explain, Record, Suite, expect};
@@ -42,6 +43,7 @@ fn lend(grantee: refault_rt::Endpoint) -> Result<(Buffer, Grant), String> {
 }
 
 fn granter_dies(record: &mut Record, moment: u32) -> Result<(), String> {
+    let before = Snapshot::now()?;
     let peer = Party::start()?;
     let there = peer.map(PAGE, true)?;
     let grantee = peer.endpoint();
@@ -53,8 +55,7 @@ fn granter_dies(record: &mut Record, moment: u32) -> Result<(), String> {
         Ok(())
     })?;
     let id = GrantId(granter.arrived()?.cast_signed());
-    let (posted, _) = record.measure(|| peer.post_copy_from(granter.0, id, 0, there, 400))?;
-    posted.explain("ordering the copy")?;
+    peer.post_copy_from(granter.0, id, 0, there, 400).explain("ordering the copy")?;
     for _ in 0..moment {
         ipc::yield_now();
     }
@@ -67,6 +68,7 @@ fn granter_dies(record: &mut Record, moment: u32) -> Result<(), String> {
         Err(error) => return Err(format!("the copy ended with {error}")),
     }
     expect("the granter's status", granter.status()?, 128 + i64::from(pm::SIGKILL))?;
+    record.add(&before.until_now()?);
     peer.end()
 }
 
@@ -75,14 +77,15 @@ fn grantee_dies(record: &mut Record, moment: u32) -> Result<(), String> {
     let there = peer.map(PAGE, true)?;
     let (buffer, grant) = lend(peer.endpoint())?;
     let me = user::getpid().explain("getpid")?;
-    let (posted, _) = record.measure(|| peer.post_copy_from(me, grant.id(), 0, there, 400))?;
-    posted.explain("ordering the copy")?;
+    let before = Snapshot::now()?;
+    peer.post_copy_from(me, grant.id(), 0, there, 400).explain("ordering the copy")?;
     for _ in 0..moment {
         ipc::yield_now();
     }
     user::kill(peer.endpoint(), pm::SIGKILL).explain("kill")?;
     peer.gone()?;
     let _ = grant.revoke();
+    record.add(&before.until_now()?);
     // The page is to be had all the same, and VM serves others.
     expect("a byte of the page", buffer.bytes().get(100).copied(), Some(buffer.original(100)))?;
     let own = Grant::direct(me, buffer.address(), 400).read().make().explain("a grant")?;

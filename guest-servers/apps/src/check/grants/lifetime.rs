@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use refault_abi::grant::{FAITHFUL_SEQUENCE_BITS, MAX_ENTRIES, READ};
 use refault_abi::layout::PAGE;
-use refault_abi::options::{Mark, Mode};
+use refault_abi::options::Mode;
 use refault_abi::{Endpoint, Errno, GrantId};
 use refault_rt::grants::table::{Kind, Request, Slots};
 use refault_rt::grants::{self, Grant};
@@ -51,7 +51,6 @@ pub fn library(suite: &mut Suite, world: &World) {
         expect("the new id", world.copy(next.id()).explain("a copy")?, 8)
     });
     suite.check("G3.2048-recycles", |_| {
-        let mark = grants::mark_mode().explain("the mode")?;
         let first = world.lend().make().explain("a grant")?;
         let id = first.id();
         let _ = first.revoke();
@@ -62,7 +61,7 @@ pub fn library(suite: &mut Suite, world: &World) {
         }
         let last = world.lend().make().explain("a grant")?;
         expect("the slot", last.id().index(), id.index())?;
-        if mark == Mark::Atomic {
+        if mode == Mode::Hardened {
             expect_error("the old id", world.copy(id), Errno::EPERM)?;
             expect("the new id", world.copy(last.id()).explain("a copy")?, 8)
         } else {
