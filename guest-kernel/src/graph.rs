@@ -95,13 +95,11 @@ pub struct Graph {
     used: usize,
     /// Edges there was no room for.
     pub dropped: usize,
-    /// One bit per slot that can run.
-    running: u64,
 }
 
 impl Graph {
     /// Nobody waits for anybody.
-    pub const EMPTY: Graph = Graph { edges: [NOTHING; EDGES], used: 0, dropped: 0, running: 0 };
+    pub const EMPTY: Graph = Graph { edges: [NOTHING; EDGES], used: 0, dropped: 0 };
 
     /// The edges.
     pub fn edges(&self) -> &[Edge] {
@@ -110,14 +108,10 @@ impl Graph {
 
     /// Looks at everybody anew.
     pub fn build(&mut self, table: &Table, memory: &mut impl Declarations) {
-        (self.used, self.dropped, self.running) = (0, 0, 0);
+        (self.used, self.dropped) = (0, 0);
         for slot in 0..NR_PROCS {
-            let flags = table.procs[slot].flags;
-            if flags & rts::FREE != 0 {
+            if table.procs[slot].flags & rts::FREE != 0 {
                 continue;
-            }
-            if flags == 0 {
-                self.running |= 1 << slot;
             }
             self.blocked(table, slot);
             self.declared(table, memory, slot);
@@ -199,14 +193,13 @@ impl Graph {
         }
     }
 
-    /// Whether the edge at `index` can be part of a circle: not when its process can run, nor for a message that is just on
-    /// its way.
+    /// Whether the edge at `index` can be part of a circle: not for a message that is just on its way. What a process has
+    /// declared holds also while it runs, to answer a heartbeat for one: when a wait is over, it says so.
     fn binds(&self, index: usize) -> bool {
-        let edge = &self.edges[index];
-        edge.why != Why::Undelivered && self.running >> (edge.from.slot & 63) & 1 == 0
+        self.edges[index].why != Why::Undelivered
     }
 
-    /// A circle of edges, if there is one, in order: who can run is in none. The way through the graph is always the same, so
+    /// A circle of edges, if there is one, in order. The way through the graph is always the same, so
     /// that an unchanged graph has the same circle.
     pub fn circle(&self) -> Option<Circle> {
         let mut seen = [false; EDGES];

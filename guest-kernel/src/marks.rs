@@ -66,6 +66,11 @@ impl Marks {
         found
     }
 
+    /// Forgets the marks of `granter`, which runs another program now.
+    pub fn forget(&mut self, granter: Endpoint) {
+        self.deliver(granter, |_| true);
+    }
+
     /// Has `store` try to store the marks of `granter`; those of which it says that it is done are forgotten. How many are left.
     pub fn deliver(&mut self, granter: Endpoint, mut store: impl FnMut(&Remembered) -> bool) -> usize {
         let mut left = 0;
@@ -109,6 +114,19 @@ mod tests {
         assert_eq!((left, seen), (0, vec![(5, 4)]));
         assert_eq!(marks.deliver(Endpoint::VFS, |_| true), 0);
         assert_eq!(marks.deliver(Endpoint::MFS, |_| false), 1);
+    }
+
+    #[test]
+    fn another_program_has_no_marks_and_takes_no_room() {
+        let mut marks = Marks::EMPTY;
+        for index in 0..MARKS as u32 {
+            let granter = if index == 0 { Endpoint::MFS } else { Endpoint::VFS };
+            assert!(marks.remember(mark(granter, index, 1), |_| true));
+        }
+        marks.forget(Endpoint::VFS);
+        assert!(marks.remember(mark(Endpoint::VFS, 99, 2), |_| true));
+        assert_eq!(marks.deliver(Endpoint::VFS, |mark| mark.bits == 2), 0);
+        assert_eq!(marks.deliver(Endpoint::MFS, |_| false), 1, "others keep theirs");
     }
 
     #[test]

@@ -132,8 +132,12 @@ impl Table {
     }
 
     /// PROC_START: gives the process in `slot` registers and an address space and lets it run. A process
-    /// that is blocked (exec) leaves whatever it was blocked on.
-    pub fn start(&mut self, slot: usize, frame: Frame, root: u64) {
+    /// that is blocked (exec) leaves whatever it was blocked on; one that has been stopped stays so, because its end has
+    /// begun and others no longer reckon with it. Whether it runs.
+    pub fn start(&mut self, slot: usize, frame: Frame, root: u64) -> bool {
+        if self.procs[slot].flags & rts::STOPPED != 0 {
+            return false;
+        }
         self.leave_queues(slot);
         let process = &mut self.procs[slot];
         process.frame = frame;
@@ -151,6 +155,7 @@ impl Table {
             self.set_alarm(slot, u64::MAX);
         }
         self.wake(slot);
+        true
     }
 
     /// PROC_SET: the process in `slot` gets the rights of a class, and a name.
@@ -256,3 +261,6 @@ impl Table {
         self.next_alarm = self.procs.iter().map(|process| process.alarm).min().unwrap_or(u64::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests;

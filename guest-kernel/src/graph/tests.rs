@@ -147,6 +147,13 @@ fn without_any_one_edge_there_is_no_circle() {
 }
 
 #[test]
+fn a_server_that_just_answers_a_heartbeat_still_waits() {
+    let mut system = System::classic();
+    system.table.procs[VM].flags = 0;
+    assert!(system.graph().circle().is_some(), "{}", system.text());
+}
+
+#[test]
 fn a_page_in_that_goes_on_is_no_circle() {
     // HANDLEMEM of the reader's buffer, whose page VM has asked VFS for, and VFS the file system, which works.
     let mut system = System::new();

@@ -29,7 +29,7 @@ fn subject(kernel: &Kernel, me: usize, endpoint: i32) -> Result<usize> {
     if slot == me || endpoint == Endpoint::VM { Err(Errno::EPERM) } else { Ok(slot) }
 }
 
-/// PROC_START. EINVAL for registers or an address space that cannot be.
+/// PROC_START. EINVAL for registers or an address space that cannot be, ESRCH for a process whose end has begun.
 pub fn start(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: ProcStart = request(kernel, me);
     let slot = subject(kernel, me, request.endpoint)?;
@@ -39,7 +39,12 @@ pub fn start(kernel: &mut Kernel, me: usize) -> Result<()> {
     let direct = kernel.machine.root_page(request.root).ok_or(Errno::EINVAL)?;
     arch::adopt_root(direct);
     let frame = Frame { rip: request.rip, rsp: request.rsp, rdi: request.argument, ..arch::user_frame() };
-    kernel.table.start(slot, frame, request.root);
+    if !kernel.table.start(slot, frame, request.root) {
+        return Err(Errno::ESRCH);
+    }
+    let endpoint = kernel.table.procs[slot].endpoint;
+    // The entries they were for are gone with the old program.
+    kernel.marks.forget(endpoint);
     Ok(())
 }
 

@@ -212,10 +212,10 @@ extern "C" fn kernel_interrupt(cpu: &'static Cpu, user: u64, vector: u64) -> *mu
         kernel.count(Counter::Ticks);
         turn_over = kernel.machine.timer.fired();
         let now = time_stamp();
-        kernel.table.expire_alarms(now);
         if kernel.watchdog.due(now) {
             kernel.watch(now, from.is_some());
         }
+        kernel.table.expire_alarms(now);
         let next = kernel.table.next_alarm.min(kernel.watchdog.next);
         if next != u64::MAX {
             kernel.machine.timer.arm(&kernel.machine.interrupts, next);
