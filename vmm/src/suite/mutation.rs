@@ -33,7 +33,7 @@ pub fn aimed(bug: Bug) -> &'static [&'static str] {
         Bug::MarkAfterRevoke => &["M1-M9.first-stage", "F1-F3.READ.first-stage"],
         Bug::CheckAfterInvalidate => &["M1-M9.first-stage", "F1-F3.READ.first-stage"],
         Bug::SkipSequence => &["G1-G10", "M1-M9.first-stage"],
-        Bug::LeakOnError => &["F9.READ", "F9.WRITE", "F9.STAT"],
+        Bug::LeakOnError => &["F7.READ", "F7.BREAD", "F9.READ"],
         Bug::PipeConsumesFirst => &["F11*"],
         Bug::RepeatWithoutMapping => {
             &["F1-F3.READ.first-stage", "F1-F3.STAT.first-stage", "F1-F3.READ.second-stage"]
