@@ -8,6 +8,7 @@ use refault_abi::counters::Counter;
 use refault_abi::kcall::PhysRange;
 use refault_abi::{Errno, GrantId, Message, Result, grant};
 use refault_blk::device::feature;
+use refault_blk::order;
 use refault_blk::poll::Budget;
 use refault_blk::request::{Direction, PIECES, Progress, SECTOR};
 use refault_blk::ring::{Piece, Ring};
@@ -50,7 +51,7 @@ pub struct Driver {
     hardware: Hardware,
     ring: Ring<'static>,
     flights: [Option<InFlight>; REQUESTS],
-    /// Requests for which there was no room.
+    /// Requests for which there was no room, or whose turn it is not yet.
     waiting: Vec<(Received, Work)>,
     budget: Budget,
     broken: bool,
@@ -110,10 +111,16 @@ impl Driver {
             return Err(Errno::EIO);
         }
         match self.flights.iter().position(Option::is_none) {
-            Some(slot) => self.submit(slot, request, work)?,
-            None => self.waiting.push((*request, work)),
+            Some(slot) if !self.has_to_wait(request) => self.submit(slot, request, work)?,
+            _ => self.waiting.push((*request, work)),
         }
         Ok(true)
+    }
+
+    /// Whether a request is a successor's, and its predecessor's are not over yet.
+    fn has_to_wait(&self, request: &Received) -> bool {
+        let sender = request.message.sender();
+        self.flights.iter().flatten().any(|flight| order::waits_for(sender, flight.request.message.sender()))
     }
 
     /// Most pieces of data in a part.
@@ -299,6 +306,10 @@ impl Driver {
         while !self.broken && !self.waiting.is_empty() {
             let Some(slot) = self.flights.iter().position(Option::is_none) else { return };
             let before = self.waiting.len();
+            // In order: behind one that waits for a predecessor's last requests the others wait, too, which is not for long.
+            if self.waiting.first().is_some_and(|(request, _)| self.has_to_wait(request)) {
+                return;
+            }
             let (request, work) = self.waiting.remove(0);
             if let Err(error) = self.submit(slot, &request, work) {
                 crate::answer(done, &request, self.failed(error));

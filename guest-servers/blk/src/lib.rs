@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod device;
+pub mod order;
 pub mod poll;
 pub mod request;
 pub mod ring;
