@@ -7,7 +7,7 @@ mod data;
 mod device;
 mod names;
 mod open;
-mod pipe;
+pub(crate) mod pipe;
 mod status;
 pub(crate) mod system;
 pub(crate) mod vm;

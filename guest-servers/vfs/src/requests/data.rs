@@ -49,9 +49,9 @@ impl<K: Kernel> Vfs<K> {
         let _global = self.block_special(vnode).await;
         let position = given.unwrap_or_else(|| file.position.get());
         let bytes = match vnode.is_block() {
-            // Where a disk ends is known where it is read.
-            true => io.bytes,
-            false => readable(position, vnode.size.get(), io.bytes),
+            // Where a disk ends is known where it is read; what it said last is enough not to ask for more memory than that.
+            true if vnode.size.get() == 0 => io.bytes,
+            _ => readable(position, vnode.size.get(), io.bytes),
         };
         if bytes == 0 {
             return Ok(0);

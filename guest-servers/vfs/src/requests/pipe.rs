@@ -17,6 +17,10 @@ use crate::process::{Object, OpenFile};
 use crate::retry::{self, Frozen, Replay};
 use crate::server::Vfs;
 
+/// Most bytes that one request moves: as many as a pipe holds. A user may offer any amount of memory, and after a fault VM makes
+/// present what the request is over.
+pub(crate) const MOST: u64 = 64 << 10;
+
 impl<K: Kernel> Vfs<K> {
     pub(crate) async fn pipe(&self, user: Endpoint) -> Result<u64> {
         let pipes = &self.mounts.pipes;
@@ -80,6 +84,7 @@ impl<K: Kernel> Vfs<K> {
 
     /// Has the pipe file system move what it can. EAGAIN when that is nothing.
     async fn pass(&self, pipe: &Rc<Pipe>, operation: u16, memory: UserMemory) -> Result<u64> {
+        let memory = UserMemory { bytes: memory.bytes.min(MOST), ..memory };
         let frozen =
             Frozen { replay: Replay::CommitAfterCopy, ..Frozen::new(operation, pipe.vnode.inode, memory) };
         let done: fs::Done = retry::transfer(self, &pipe.vnode, &frozen).await?.get();

@@ -90,6 +90,11 @@ fn a_disk_as_a_file() {
     assert_eq!(world.io(vfs::READ, 4, BUFFER, 4096, 0), Ok(1_000), "the disk ends here");
     assert_eq!(world.io(vfs::READ, 4, BUFFER, 4096, 0), Ok(0));
     assert_eq!(world.position(4), size);
+    // After a fault, no more memory is brought in than the disk can fill: behind the user's there is nothing.
+    let site = world.state.borrow().site;
+    world.state.borrow_mut().inject = [site].into();
+    assert_eq!(world.io(vfs::PREAD, 4, BUFFER, 1 << 40, size.cast_signed() - 1_000), Ok(1_000));
+    assert_eq!(world.counter(Counter::VfsRepeats), 1);
     world.put(BUFFER as usize, b"changed");
     assert_eq!(world.io(vfs::PWRITE, 4, BUFFER, 7, 512), Ok(7));
     assert_eq!(&world.state.borrow().disk[512..519], b"changed");

@@ -165,3 +165,17 @@ fn a_table_without_room_leaves_no_pipe() {
     assert_eq!(world.call(Endpoint::PM, Message::new(vfs::PM_NEW, &target)), Ok(0));
     world.check_nothing_left();
 }
+
+#[test]
+fn no_more_memory_is_brought_in_than_a_pipe_can_fill() {
+    assert!(crate::requests::pipe::MOST >= refault_pipefs::pipe::CAPACITY as u64);
+    let world = piped();
+    world.put(BUFFER as usize, &pattern(7, 0, 10));
+    assert_eq!(world.call(USER, io(vfs::WRITE, 4, BUFFER, 10, 0)), Ok(10));
+    // The reader offers memory behind which there is nothing: VM would have to refuse all of it.
+    let site = world.state.borrow().site;
+    world.state.borrow_mut().inject = [site].into();
+    assert_eq!(world.call(OTHER, io(vfs::READ, 3, 20 * 4096, 1 << 40, 0)), Ok(10));
+    assert_eq!(world.counter(Counter::VfsRepeats), 1);
+    world.check_nothing_left();
+}
