@@ -7,11 +7,11 @@ const FAITHFUL: &str = "mode=faithful watchdog=1500";
 
 /// A scenario: its names, and edges of the graph in which the seed's system ends.
 const SCENARIOS: [(&str, &str, &[&str]); 11] = [
-    ("D2-H2", "H2", &["free worker", "vm -> vfs (page-in", "HANDLEMEM", "file lock"]),
+    ("D2-H2", "H2", &["free worker", "vm -> vfs (page-in", "HANDLEMEM", "(file lock"]),
     ("D3-H3", "H3", &["mfs -> vm (copy suspended", "vm -> vfs (page-in", "vfs -> mfs (READ"]),
     ("D4-H4", "H4", &["open-file lock", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
-    ("D5-H5", "H5", &["file lock", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
-    ("D5-H5.two", "H5.two", &["file lock", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
+    ("D5-H5", "H5", &["(file lock", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
+    ("D5-H5.two", "H5.two", &["(file lock", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
     ("D6-H6", "H6", &["lock of all disks", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM"]),
     ("D7-H7", "H7", &["process lock of vm", "vm -> vfs (page-in", "vfs -> vm (HANDLEMEM, for pm"]),
     ("D8-H8", "H8", &["pm -> vm (copy suspended", "vfs -> pm", "vm -> vfs (page-in"]),

@@ -133,11 +133,11 @@ pub fn no_worker_left(suite: &mut Suite) {
 
 /// H8: PM copies strings from an absent page of a mapped file while VFS has an answer for it.
 pub fn manager_copies(suite: &mut Suite) {
-    const ROUNDS: u32 = 8;
+    let rounds = rounds(suite, 4);
     suite.check("H8", |record| {
         make_program(PROGRAM)?;
         let (answer, delta) = record.measure(|| {
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 round()?;
             }
             Ok::<(), String>(())
