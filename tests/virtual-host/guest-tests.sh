@@ -6,12 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # What this host alone can show: pages that hardware paging finds away, under an in-kernel interrupt controller, in ring 0 that runs
-# natively. One or two of each kind; the whole table runs on the development machine's KVM.
+# natively. One or two of each kind; `cargo test` runs the whole table.
 PATTERNS=(
   'softread.*' 'programs.*' G1-G10 M1-M9.second-stage M10-M11
-  F1-F3.READ.second-stage F1-F3.WRITE.second-stage F1-F3.GETDENTS.second-stage F1-F3.SLINK.second-stage
-  F4.WRITE.second-stage F8.READ F9.WRITE F14.READ.second-stage
-  D1 D1.try-off D4-H4 D4-H4.faithful D11 H1 H10.faithful
+  'F1-F3.*.second-stage' F4.WRITE.second-stage 'F8.*' 'F9.*' 'F14.*.second-stage'
+  'D1*' 'D3*' 'D4*' 'D5*' 'D6*' 'D9*' H1 'H10*'
 )
 [ $# = 0 ] || PATTERNS=("$@")
 cargo build --release --quiet
@@ -23,4 +22,6 @@ echo "virtual host: guest tests ${PATTERNS[*]:-all of them}"
 quoted=$(printf " '%s'" ${PATTERNS[@]+"${PATTERNS[@]}"})
 [ ${#PATTERNS[@]} -gt 0 ] || quoted=""
 # No fsck.minix there: images are walked by refault itself.
-timeout 600 tests/virtual-host/run.sh "$work" "TERM=dumb ./refault test --jobs 1$quoted"
+timeout 600 tests/virtual-host/run.sh "$work" "TERM=dumb ./refault test --jobs 1$quoted" | tee "$work/said"
+# This host lacks nothing; a run in which the second stage was left out shows nothing.
+grep -qE '^[1-9][0-9]* passed, 0 failed, 0 skipped' "$work/said" || { echo "virtual host: FAILED: tests were left out"; exit 1; }
