@@ -66,7 +66,6 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_peer",
         "sys_hazard",
         "sys_memory",
-        "sys_restart",
         "sys_crash",
         "sys_files",
         "sys_pipes",

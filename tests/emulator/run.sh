@@ -14,7 +14,8 @@ fi
 refault=${1:-}
 if [ -z "$refault" ]; then
   cargo build --release --quiet
-  refault=target/x86_64-unknown-linux-gnu/release/refault
+  target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  refault=$target/x86_64-unknown-linux-gnu/release/refault
 fi
 
 work=$(mktemp -d)

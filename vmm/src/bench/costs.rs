@@ -4,12 +4,14 @@
 //! kernel ([`crate::vcpu::measure`]). The one thing to hold in mind: these are counts. They are the same on every host and
 //! on a busy one, so they can be asserted; what they leave out is ring 3 and the price of an instruction.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use refault_abi::doorbell::Measured;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::document::Figure;
 use super::samples::{Operation, Sample, join};
@@ -171,21 +173,23 @@ pub async fn measure(policies: &[Policy], samples: u32) -> anyhow::Result<Vec<Co
     mkfs::make_demo_image(&master, false)?;
     // More machines at once than processors would only make each of them slower.
     let slots = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-    let mut tasks = Vec::new();
+    // A set, so that machines end with the future that waits for them.
+    let mut tasks = JoinSet::new();
     for (index, policy) in policies.iter().copied().enumerate() {
         let disk = directory.path().join(format!("costs-{index}.img"));
         std::fs::copy(&master, &disk)?;
         let slots = slots.clone();
-        tasks.push(tokio::spawn(async move {
+        tasks.spawn(async move {
             let _slot = slots.acquire().await;
-            one(policy, samples, &disk).await
-        }));
+            anyhow::Ok((index, one(policy, samples, &disk).await?))
+        });
     }
-    let mut all = Vec::new();
-    for task in tasks {
-        all.push(task.await??);
+    let mut all = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (index, costs) = done??;
+        all.insert(index, costs);
     }
-    Ok(all)
+    Ok(all.into_values().collect())
 }
 
 async fn one(policy: Policy, samples: u32, disk: &Path) -> anyhow::Result<Costs> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::bench::costs::{self, POLICIES, SAMPLES_MAX};
 use crate::bench::document::Document;
 use crate::bench::{self, table};
@@ -17,7 +19,9 @@ use super::{Failure, output, report};
           under each policy; counted, so the same on every host
 
 Example:
-  refault bench costs --json costs.json")]
+  refault bench costs --json costs.json
+
+Exit codes: 0 measured, 130 interrupted, 160 no such benchmark, 166 a guest did not do all of it; others as of `refault run`.")]
 pub struct Args {
     /// Which benchmarks
     names: Vec<String>,
@@ -45,9 +49,24 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|why| Failure::new(ExitCode::Host, why))?;
-    let all = runtime
-        .block_on(costs::measure(&POLICIES, args.samples))
-        .map_err(|why| Failure::new(ExitCode::Host, why))?;
+    let measured = runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|why| Failure::new(ExitCode::Host, why));
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        let mut quit = listen(SignalKind::quit())?;
+        // Whichever comes first drops the other: machines are stopped and temporary files removed.
+        tokio::select! {
+            all = costs::measure(&POLICIES, args.samples) => {
+                all.map(Some).map_err(|why| Failure::new(ExitCode::Host, why))
+            }
+            _ = interrupt.recv() => Ok(None),
+            _ = terminate.recv() => Ok(None),
+            _ = hang_up.recv() => Ok(None),
+            _ = quit.recv() => Ok(None),
+        }
+    })?;
+    let Some(all) = measured else { return Ok(ExitCode::Interrupted as u8) };
     let ratios = costs::ratios(&all);
     let text = table::text(&all, &ratios);
     match args.json.as_deref() {

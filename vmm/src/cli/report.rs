@@ -133,6 +133,15 @@ pub fn stats_text(stats: &Stats) -> String {
         ] {
             line(name, value.to_string());
         }
+        for (name, value) in [
+            ("wishes of the guest's own", faults.guest_asked),
+            ("  refused", faults.guest_refused),
+            ("sites refused", faults.sites_refused),
+        ] {
+            if value != 0 {
+                line(name, value.to_string());
+            }
+        }
         line("sums come out", if faults.conserved() { "yes".into() } else { "NO".into() });
     }
     for cost in &stats.costs {

@@ -35,6 +35,12 @@ impl RawMode {
                 *character = libc::_POSIX_VDISABLE;
             }
         }
+        // A read that gives nothing means the end; some terminals are left with a count of zero by others.
+        for (key, count) in [(libc::VMIN, 1), (libc::VTIME, 0)] {
+            if let Some(value) = raw.c_cc.get_mut(key) {
+                *value = count;
+            }
+        }
         raw.c_iflag &= !(libc::ICRNL | libc::INLCR | libc::IXON);
         let guard = Self { terminal, before };
         guard.set(&raw)?;

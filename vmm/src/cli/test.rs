@@ -16,7 +16,7 @@ use crate::suite::progress::{Progress, is_failure};
 use crate::suite::runner::{self, Ran, Request, Under};
 use crate::suite::select::select;
 use crate::suite::verdict::Verdict;
-use crate::suite::{DiskKind, Expect, Test, table};
+use crate::suite::{DiskKind, Expect, Test, disk, table};
 use crate::vm::assemble::AssembleError;
 
 use super::{Failure, mutation, output, report, run as run_verb};
@@ -34,7 +34,7 @@ what the program said. Verdicts: PASS, RETRIED (operations were repeated), REJEC
 FAILED, LEAK, SHORT, CORRUPT, WEDGED (with the graph of who waits for whom), CRASH. Some tests have to come to SHORT or WEDGED:
 they show what the system this one descends from does.
 
-Exit codes: 0 all passed or left out, 175 some failed, 160 a pattern fits no test; others as of `refault run`.";
+Exit codes: 0 all passed or left out, 175 some failed, 130 interrupted, 160 a pattern fits no test; others as of `refault run`.";
 
 /// Run the guest tests, in parallel machines
 #[derive(Debug, clap::Args)]
@@ -99,6 +99,12 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             Under::Kvm
         }
     };
+    let has_fsck = disk::has_fsck();
+    if !has_fsck {
+        output::remark(format_args!(
+            "refault: fsck.minix is not installed (package util-linux), so disks are only walked, which finds less\n"
+        ));
+    }
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let request = Request { jobs, words: args.words.clone(), under };
     let runtime =
@@ -108,6 +114,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut terminate = listen(SignalKind::terminate())?;
         let mut hang_up = listen(SignalKind::hangup())?;
+        let mut quit = listen(SignalKind::quit())?;
         if args.bugs {
             let wanted = mutation::Wanted { all: args.all_tests, markdown: args.markdown.as_deref() };
             return tokio::select! {
@@ -115,6 +122,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
                 _ = interrupt.recv() => Ok(Done::Stopped),
                 _ = terminate.recv() => Ok(Done::Stopped),
                 _ = hang_up.recv() => Ok(Done::Stopped),
+                _ = quit.recv() => Ok(Done::Stopped),
             };
         }
         let mut progress = Progress::new(tests.len());
@@ -127,6 +135,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             _ = interrupt.recv() => Done::Stopped,
             _ = terminate.recv() => Done::Stopped,
             _ = hang_up.recv() => Done::Stopped,
+            _ = quit.recv() => Done::Stopped,
         };
         progress.finish();
         Ok(done)
@@ -137,19 +146,20 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         Done::Stopped => return Ok(ExitCode::Interrupted as u8),
     };
     tell(&all);
-    let document = document(args, jobs, &all, started);
+    let document = document(args, jobs, has_fsck, &all, started);
     if let Some(file) = &args.json {
         report::write_json(file, &document)?;
     }
     Ok(if document.failed == 0 { 0 } else { ExitCode::Tests as u8 })
 }
 
-fn document(args: &Args, jobs: usize, all: &[Ran], started: Instant) -> Document {
+fn document(args: &Args, jobs: usize, has_fsck: bool, all: &[Ran], started: Instant) -> Document {
     let count = |wanted: fn(&Ran) -> bool| all.iter().filter(|ran| wanted(ran)).count();
     Document {
         schema: SCHEMA,
         host: Host::here(),
         under: args.under.as_ref().map(|program| program.display().to_string()),
+        disk_check: if has_fsck { "fsck.minix" } else { "walk" },
         words: args.words.clone(),
         jobs,
         passed: count(|ran| ran.judged.passed),

@@ -97,6 +97,8 @@ pub fn read(text: &str) -> Told {
                     Err(why) => told.unreadable.push(format!("{line}: {why}")),
                 },
                 "skip" => told.skips.push(rest.to_owned()),
+                // What is missing may be what failed.
+                "cut-off" => told.unreadable.push(line.to_owned()),
                 // Lines of other protocols are none of the judge's business.
                 _ => {}
             }

@@ -41,6 +41,8 @@ pub const DIR_ENTRIES: usize = 40;
 
 /// Where the superblock begins.
 const SUPERBLOCK: usize = 1024;
+/// Bytes of the largest file that is compared: far more than any test writes. A damaged inode may claim 4 GiB of holes.
+const CONTENTS_LIMIT: usize = 64 << 20;
 /// Directories deep and names wide that a walk follows before it calls an image damaged.
 const WALK_LIMIT: usize = 1 << 20;
 
@@ -150,6 +152,10 @@ impl Reader {
         for name in path.split('/').filter(|name| !name.is_empty()) {
             inode = self.0.lookup(inode, name.as_bytes()).map_err(why)?;
         }
+        let size = self.0.inode(inode).map_err(why)?.size;
+        if size as usize > CONTENTS_LIMIT {
+            return Err(format!("{path}: {size} bytes are more than any test writes"));
+        }
         self.contents(inode).map_err(why)
     }
 
@@ -222,13 +228,23 @@ impl Reader {
     }
 }
 
-/// What the host's own checker says of an image: `None` where it is not installed.
-pub fn fsck(path: &Path) -> Option<Result<(), String>> {
-    let run = |program: &str| Command::new(program).arg("-f").arg(path).stdin(Stdio::null()).output();
+/// Runs the host's own checker, if it is installed.
+fn checker(argument: &std::ffi::OsStr, image: Option<&Path>) -> Option<std::process::Output> {
+    let run = |program: &str| Command::new(program).arg(argument).args(image).stdin(Stdio::null()).output();
     // Not every user has /sbin in the search path.
     let output =
         run("fsck.minix").or_else(|_| run("/usr/sbin/fsck.minix")).or_else(|_| run("/sbin/fsck.minix"));
-    let output = output.ok()?;
+    output.ok()
+}
+
+/// Whether [`fsck`] can say anything here. Where it cannot, a walk finds less: it does not look at the maps of what is free.
+pub fn has_fsck() -> bool {
+    checker("--version".as_ref(), None).is_some()
+}
+
+/// What the host's own checker says of an image: `None` where it is not installed.
+pub fn fsck(path: &Path) -> Option<Result<(), String>> {
+    let output = checker("-f".as_ref(), Some(path))?;
     Some(match output.status.success() {
         true => Ok(()),
         false => {

@@ -109,7 +109,7 @@ impl Emulator {
             Ok(Err(why)) => Ended::Failed(format!("{} cannot be run: {why}", self.program.display())),
             Ok(Ok((code, said))) => ended(code, &said, &console),
         };
-        Played { ended, console, graph: Vec::new(), conserved: None }
+        Played { ended, console, graph: Vec::new(), monitor: None }
     }
 
     async fn run(

@@ -19,6 +19,8 @@ pub struct Document {
     pub host: &'static Host,
     /// The emulator in use, if not this host's KVM.
     pub under: Option<String>,
+    /// What looked at the disks afterwards: `fsck.minix`, or where that is not installed `walk`, which finds less.
+    pub disk_check: &'static str,
     /// Words added to each test's command line.
     pub words: String,
     /// Machines at once.

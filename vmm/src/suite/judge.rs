@@ -35,8 +35,17 @@ pub struct Played {
     pub console: String,
     /// The graph of who waits for whom, where the kernel gave it other than on the console.
     pub graph: Vec<String>,
-    /// Whether the injector's sums came out, where there was an injector.
-    pub conserved: Option<bool>,
+    /// What the monitor that takes pages away did, where there was one.
+    pub monitor: Option<Monitor>,
+}
+
+/// What a monitor that takes pages away says of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Monitor {
+    /// Whether its sums came out.
+    pub conserved: bool,
+    /// Traps that it gave to the guest.
+    pub reflected: u64,
 }
 
 /// What a test came to.
@@ -67,7 +76,7 @@ pub fn judge(test: &Test, played: &Played, told: Told, damage: &[String]) -> Jud
     let graph = if told.edges.is_empty() { played.graph.clone() } else { told.edges.clone() };
     let mut why = Vec::new();
     let (verdict, passed) = match &played.ended {
-        Ended::Exited(_) if told.cases.is_empty() && !told.skips.is_empty() && told.unreadable.is_empty() => {
+        Ended::Exited(status) if left_out(test, *status, &told, played) => {
             why.extend(told.skips.iter().cloned());
             (Verdict::Skip, false)
         }
@@ -77,7 +86,7 @@ pub fn judge(test: &Test, played: &Played, told: Told, damage: &[String]) -> Jud
             let worst = beside.iter().map(|(verdict, _)| *verdict).fold(of_cases, Verdict::max);
             let passed = match wanted(test) {
                 None => worst.is_good(),
-                Some(wanted) => of_cases == wanted && beside.is_empty(),
+                Some(wanted) => of_cases == wanted && all_fail_as(&told, wanted) && beside.is_empty(),
             };
             if !passed {
                 why.extend(reasons.into_iter().chain(beside.into_iter().map(|(_, reason)| reason)));
@@ -92,7 +101,12 @@ pub fn judge(test: &Test, played: &Played, told: Told, damage: &[String]) -> Jud
             let unseen = |text: &&String| !graph.iter().any(|edge| edge.contains(text.as_str()));
             let missing: Vec<_> = edges.into_iter().flatten().filter(unseen).collect();
             why.extend(missing.iter().map(|text| format!("nobody waits for anybody as in {text:?}")));
-            (Verdict::Wedged, edges.is_some() && missing.is_empty())
+            // What went wrong before everything stopped is not what the test is to show.
+            if edges.is_some() {
+                why.extend(cases(&told, repeats).1);
+                why.extend(unreadable(&told).chain(nothing_trapped(test, played)));
+            }
+            (Verdict::Wedged, edges.is_some() && why.is_empty())
         }
         Ended::Skipped(reason) => told_why(&mut why, Verdict::Skip, reason),
         Ended::TimedOut(reason) => told_why(&mut why, Verdict::Wedged, reason),
@@ -110,6 +124,31 @@ pub fn judge(test: &Test, played: &Played, told: Told, damage: &[String]) -> Jud
 fn told_why(why: &mut Vec<String>, verdict: Verdict, reason: &str) -> (Verdict, bool) {
     why.push(reason.to_owned());
     (verdict, false)
+}
+
+/// Whether a program that has ended left all of its test out: it says so and no more, and it lacked something. Where pages
+/// can be taken away, a test that needs that lacks nothing.
+fn left_out(test: &Test, status: u32, told: &Told, played: &Played) -> bool {
+    let said_no_more = told.cases.is_empty() && !told.skips.is_empty() && told.unreadable.is_empty();
+    // Programs without a case end with 1, whatever the reason.
+    said_no_more && status <= 1 && !(test.needs_monitor && played.monitor.is_some())
+}
+
+/// Whether every case that is not well is what was expected; another kind of failure may not hide behind it.
+fn all_fail_as(told: &Told, wanted: Verdict) -> bool {
+    let mut verdicts = told.cases.iter().map(|case| case.judged().unwrap_or(Verdict::Failed));
+    verdicts.all(|verdict| verdict.is_good() || verdict == wanted)
+}
+
+fn unreadable(told: &Told) -> impl Iterator<Item = String> {
+    told.unreadable.iter().map(|line| format!("a line that cannot be read: {line}"))
+}
+
+/// A test that needs the monitor is about traps: without one it shows nothing.
+fn nothing_trapped(test: &Test, played: &Played) -> Option<String> {
+    let none = played.monitor.is_some_and(|monitor| monitor.reflected == 0);
+    (test.needs_monitor && none)
+        .then(|| "the monitor reflected nothing: no page that was away was met".into())
 }
 
 /// The one verdict that a test must come to, if it is not to pass.
@@ -149,8 +188,10 @@ fn beside_cases(
     damage: &[String],
     faults: u64,
 ) -> Vec<(Verdict, String)> {
-    let mut wrong: Vec<String> =
-        told.unreadable.iter().map(|line| format!("a line that cannot be read: {line}")).collect();
+    let mut wrong: Vec<String> = unreadable(told).collect();
+    if !told.skips.is_empty() && told.cases.is_empty() {
+        wrong.extend(told.skips.iter().map(|skip| format!("left out, though nothing is missing: {skip}")));
+    }
     if told.cases.is_empty() && test.prints.is_empty() {
         wrong.push("the program reported no case".into());
     }
@@ -168,9 +209,10 @@ fn beside_cases(
     if test.has_faults && faults == 0 {
         wrong.push("no fault happened, and faults are what the test is about".into());
     }
-    if played.conserved == Some(false) {
+    if played.monitor.is_some_and(|monitor| !monitor.conserved) {
         wrong.push("the injector's sums do not come out".into());
     }
+    wrong.extend(nothing_trapped(test, played));
     let wrong = wrong.into_iter().map(|reason| (Verdict::Failed, reason));
     wrong.chain(damage.iter().map(|text| (Verdict::Corrupt, text.clone()))).collect()
 }

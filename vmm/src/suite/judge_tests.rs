@@ -2,7 +2,7 @@ use super::*;
 use crate::suite::console;
 
 fn played(ended: Ended, console: &str) -> Played {
-    Played { ended, console: console.into(), graph: Vec::new(), conserved: None }
+    Played { ended, console: console.into(), graph: Vec::new(), monitor: None }
 }
 
 fn of(test: &Test, ended: Ended, text: &str) -> Judged {
@@ -94,6 +94,60 @@ fn what_cannot_be_run_is_skipped_with_its_reason() {
     let judged =
         of(&Test::new("t", "sys_t"), Ended::Exited(0), &format!("@skip a part\n{}", case(true, 0, 0, "")));
     assert!(judged.passed && judged.skips == ["a part"]);
+}
+
+#[test]
+fn what_lacks_nothing_is_not_skipped() {
+    let text = "@skip second-stage: no monitor\n";
+    let monitor = Some(Monitor { conserved: true, reflected: 1 });
+    let there = Played { monitor, ..played(Ended::Exited(1), text) };
+    let judged = judge(&Test::new("t", "sys_t").monitor(), &there, console::read(text), &[]);
+    assert_eq!((judged.verdict, judged.passed), (Verdict::Failed, false));
+    assert!(judged.why[0].contains("nothing is missing"), "{:?}", judged.why);
+    // A program that was killed did not leave itself out.
+    assert_eq!(of(&Test::new("t", "sys_t"), Ended::Exited(139), text).verdict, Verdict::Failed);
+    assert_eq!(of(&Test::new("t", "sys_t"), Ended::Exited(1), text).verdict, Verdict::Skip);
+}
+
+#[test]
+fn a_monitor_that_nobody_met_is_a_failure() {
+    let text = case(true, 3, 0, "");
+    for (reflected, passed) in [(0, false), (1, true)] {
+        let monitor = Some(Monitor { conserved: true, reflected });
+        let there = Played { monitor, ..played(Ended::Exited(0), &text) };
+        let needs = Test::new("t", "sys_t").faults().monitor();
+        assert_eq!(judge(&needs, &there, console::read(&text), &[]).passed, passed);
+        assert!(judge(&Test::new("t", "sys_t"), &there, console::read(&text), &[]).passed);
+        let there = Played { monitor, ..played(Ended::Wedged, "wait-for: a -> b\n") };
+        let wedged = Test::new("t", "sys_t").monitor().wedged(&["a -> b"]);
+        assert_eq!(judge(&wedged, &there, console::read(&there.console), &[]).passed, passed);
+    }
+    let monitor = Some(Monitor { conserved: false, reflected: 1 });
+    let there = Played { monitor, ..played(Ended::Exited(0), &text) };
+    assert!(!judge(&Test::new("t", "sys_t"), &there, console::read(&text), &[]).passed);
+}
+
+#[test]
+fn an_expected_failure_hides_no_other() {
+    let short = case(false, 1, 0, ",\"verdict\":\"SHORT\"");
+    let test = Test::new("t", "sys_t").expect(Expect::Short);
+    assert!(of(&test, Ended::Exited(1), &short).passed);
+    for other in ["", ",\"verdict\":\"LEAK\"", ",\"verdict\":\"CORRUPT\""] {
+        let text = short.clone() + &case(false, 1, 0, other);
+        assert!(!of(&test, Ended::Exited(1), &text).passed, "{other}");
+    }
+    let test = Test::new("t", "sys_t").wedged(&["a -> b"]);
+    let edge = "wait-for: a -> b\n";
+    assert!(of(&test, Ended::Wedged, &(case(true, 1, 0, "") + edge)).passed);
+    assert!(!of(&test, Ended::Wedged, &(case(false, 1, 0, "") + edge)).passed);
+    assert!(!of(&test, Ended::Wedged, &format!("@case {{\n{edge}")).passed);
+}
+
+#[test]
+fn a_console_that_was_cut_off_is_a_failure() {
+    let text = case(true, 0, 0, "") + crate::vm::console::CUT_OFF;
+    let judged = of(&Test::new("t", "sys_t"), Ended::Exited(0), &text);
+    assert!(!judged.passed && judged.why[0].contains("cannot be read"), "{:?}", judged.why);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Test;
-use super::judge::{Ended, Played};
+use super::judge::{Ended, Monitor, Played};
 use crate::cli::report;
 use crate::cli::run::failure;
 use crate::guest_image;
@@ -46,12 +46,15 @@ pub async fn play(test: &Test, disks: &[PathBuf], words: &str) -> Played {
         End::Panicked(_) | End::Crashed(_) => Ended::Crashed(text),
         End::Failed(_) => Ended::Failed(text),
     };
-    let conserved = outcome.stats.faults.map(|faults| faults.conserved());
-    Played { ended, console: console.text(), graph, conserved }
+    let monitor = outcome
+        .stats
+        .faults
+        .map(|faults| Monitor { conserved: faults.conserved(), reflected: faults.reflected });
+    Played { ended, console: console.text(), graph, monitor }
 }
 
 fn unplayed(ended: Ended) -> Played {
-    Played { ended, console: String::new(), graph: Vec::new(), conserved: None }
+    Played { ended, console: String::new(), graph: Vec::new(), monitor: None }
 }
 
 fn start(
@@ -90,7 +93,7 @@ fn start(
 fn typed(text: &str) -> std::io::Result<std::os::fd::OwnedFd> {
     use std::io::Write as _;
     let (from, mut to) = std::io::pipe()?;
-    // A pipe holds more than any test types, so this cannot wait: the table is checked for it.
+    // A pipe holds more than any test types, so this cannot wait: the table's own tests see to it.
     to.write_all(text.as_bytes())?;
     Ok(from.into())
 }

@@ -56,9 +56,10 @@ pub type Masters = BTreeMap<u8, Vec<u8>>;
 /// The disks cannot be made.
 pub async fn run(tests: Vec<Test>, request: &Request, mut done: impl FnMut(&Ran)) -> io::Result<Vec<Ran>> {
     let masters = Arc::new(masters(&tests)?);
-    let slots = Arc::new(Semaphore::new(request.jobs.max(1)));
     let mut machines = JoinSet::new();
     let count = tests.len();
+    // More slots than tests are of no use, and a semaphore does not take any number.
+    let slots = Arc::new(Semaphore::new(request.jobs.clamp(1, count.max(1))));
     for (index, test) in tests.into_iter().enumerate() {
         let (request, masters, slots) = (request.clone(), masters.clone(), slots.clone());
         machines.spawn(async move {
@@ -92,7 +93,7 @@ pub fn masters(tests: &[Test]) -> io::Result<Masters> {
 }
 
 fn unplayed(ended: Ended) -> Played {
-    Played { ended, console: String::new(), graph: Vec::new(), conserved: None }
+    Played { ended, console: String::new(), graph: Vec::new(), monitor: None }
 }
 
 /// Runs one test from fresh disks to its verdict.

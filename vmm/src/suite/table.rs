@@ -48,6 +48,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_fits_into_a_pipe() {
+        // A pipe of one page, as an unprivileged user with many pipes gets it.
+        assert!(all().iter().all(|test| test.typed.len() <= 4096));
+    }
+
+    #[test]
     fn words_and_rules_can_be_read() {
         for test in all() {
             refault_abi::options::Options::parse(&test.words)

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Output kept of one machine; what comes after is dropped, and marked as dropped.
 const CAPTURE_LIMIT: usize = 4 << 20;
 
+/// What stands at the end of output of which not everything was kept; a line for the judge of guest tests, too.
+pub const CUT_OFF: &str = "\n@cut-off the rest of the console was not kept\n";
+
 /// When the console said something for the first time.
 #[derive(Debug)]
 pub struct ConsoleTimes {
@@ -93,20 +96,29 @@ impl Write for TimedOutput {
 
 /// Keeps a machine's output in memory.
 #[derive(Debug, Clone, Default)]
-pub struct Capture(Arc<Mutex<Vec<u8>>>);
+pub struct Capture(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    cut_off: bool,
+}
 
 impl Capture {
     /// What has been printed so far, as text.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&kept.bytes).into_owned();
+        if kept.cut_off { text + CUT_OFF } else { text }
     }
 }
 
 impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = CAPTURE_LIMIT.saturating_sub(kept.len());
-        kept.extend(bytes.iter().take(room));
+        let room = CAPTURE_LIMIT.saturating_sub(kept.bytes.len());
+        kept.bytes.extend(bytes.iter().take(room));
+        kept.cut_off |= bytes.len() > room;
         Ok(bytes.len())
     }
 
@@ -134,5 +146,17 @@ mod tests {
         assert_eq!(times.first_line(), first);
         assert!(times.first_program_line() >= first);
         assert_eq!(kept.text(), "booting\nhello\nworld\n");
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_a_mark() {
+        let mut kept = Capture::default();
+        kept.write_all(&vec![b'x'; CAPTURE_LIMIT]).unwrap();
+        assert_eq!(kept.text().len(), CAPTURE_LIMIT);
+        for _ in 0..3 {
+            kept.write_all(b"more").unwrap();
+            let text = kept.text();
+            assert!(text.len() == CAPTURE_LIMIT + CUT_OFF.len() && text.ends_with(CUT_OFF));
+        }
     }
 }
