@@ -87,7 +87,12 @@ impl SerialInput {
             return;
         };
         match self.from.read(bytes) {
-            Ok(0) => {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // One that cannot be read has come to its end, too: the guest must not wait for more.
+            end @ (Ok(0) | Err(_)) => {
+                if let Err(e) = end {
+                    tracing::warn!(error = %e, "serial input ended");
+                }
                 if let Some(end) = self.end {
                     bytes.fill(end);
                     let now = self.ends_left.min(bytes.len());
@@ -108,11 +113,6 @@ impl SerialInput {
                 if taken < n {
                     tracing::warn!(lost = n.saturating_sub(taken), "serial input lost in loop-back mode");
                 }
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(e) => {
-                tracing::warn!(error = %e, "serial input ended");
-                self.unwatch(ops, Source::Ended);
             }
         }
     }

@@ -191,3 +191,13 @@ fn the_end_is_typed_once_and_again_behind_an_open_line() {
         assert!(manager.subscriber_mut(id).unwrap().ended());
     }
 }
+
+#[test]
+fn a_descriptor_that_cannot_be_read_has_ended() {
+    let (serial, _irq, _out) = line();
+    let mut manager = EventManager::<SerialInput>::new().unwrap();
+    let directory = std::fs::File::open("/").unwrap();
+    let id = manager.add_subscriber(SerialInput::new(serial.clone(), directory.into()).unwrap().ending_with(4));
+    assert_eq!(drain(&serial), [4]);
+    assert!(manager.subscriber_mut(id).unwrap().ended());
+}
