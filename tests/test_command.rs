@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use common::command::{Guest, refault};
+use common::command::{Guest, REFAULT, refault};
 use common::{Need, Suite};
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("test_command");
     suite.host("the list names each test once", the_list);
     suite.host("a pattern that fits nothing is an error", no_such_test);
+    suite.kvm("any number of machines at once may be asked for", many_jobs);
+    suite.kvm("an interrupt ends machines and removes their files", interrupt);
     suite.host("words that the guest does not know are refused", bad_words);
     suite.host("an emulator that cannot be run is one error", no_such_emulator);
     suite.kvm("a test that passes, and its document", passes);
@@ -53,6 +55,39 @@ fn no_such_test() {
     let said = refault(["test", "nonesuch"]);
     assert_eq!(said.code, Some(160), "{}", said.all());
     assert!(said.err.contains("nonesuch") && said.err.contains("--list"), "{}", said.err);
+}
+
+fn many_jobs() {
+    let (_, document) = document(&[TEST, "--jobs", &usize::MAX.to_string()], 0);
+    assert_eq!(document["passed"], 1);
+    for jobs in ["0", "-1", "99999999999999999999"] {
+        assert_eq!(refault(["test", TEST, "--jobs", jobs]).code, Some(160), "{jobs}");
+    }
+}
+
+fn interrupt() {
+    let directory = tempfile::tempdir().unwrap();
+    // A machine that would not end before its time is over.
+    for arguments in [&["test", "programs.shell.typed", "memory", "--jobs", "2"][..], &["bench", "costs"]] {
+        for signal in [libc::SIGINT, libc::SIGQUIT] {
+            let mut child = Command::new(REFAULT)
+                .args(arguments)
+                .env("TMPDIR", directory.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // Its files are there once it listens for signals.
+            while std::fs::read_dir(directory.path()).unwrap().next().is_none() {
+                assert_eq!(child.try_wait().unwrap(), None, "{arguments:?} ended by itself");
+                std::thread::yield_now();
+            }
+            // SAFETY: the child has not been waited for, so the number is its own.
+            unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+            assert_eq!(child.wait().unwrap().code(), Some(130), "{arguments:?}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{arguments:?}");
+        }
+    }
 }
 
 fn bad_words() {

@@ -134,7 +134,7 @@ impl Emulator {
         let mut from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.take(CONSOLE_LIMIT);
         while from.read_buf(kept).await? != 0 {
             // This serial line forgets what came before its driver set it up, as a real one does.
-            let prompted = kept.windows(PROMPT.len()).any(|text| text == PROMPT);
+            let prompted = typed.is_some() && kept.windows(PROMPT.len()).any(|text| text == PROMPT);
             if let (Some(to), Some(text)) = (to.as_mut(), typed.take_if(|_| prompted)) {
                 to.write_all(text).await?;
                 to.flush().await?;
