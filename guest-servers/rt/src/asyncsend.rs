@@ -129,6 +129,12 @@ fn submit(table: &mut Table) -> Result<()> {
     register(table, length)
 }
 
+/// Has the kernel look at the table again: a message whose receiver has died since comes out of [`take_failed`] then. The kernel
+/// itself looks when a receiver is ready, which a dead one never is.
+pub fn look_again() -> Result<()> {
+    submit(&mut *TABLE.borrow()?)
+}
+
 /// SENDA: has the kernel deliver from the first `length` entries.
 fn register(table: &Table, length: usize) -> Result<()> {
     let mut request = Message::bare(0);

@@ -4,6 +4,7 @@
 
 use refault_rt::abi::ipc::Call;
 use refault_rt::abi::options::virtio_mmio;
+use refault_rt::abi::{Endpoint, rs};
 use refault_rt::start::Args;
 use refault_rt::{asyncsend, diag, info};
 use refault_vfs::guest::GuestKernel;
@@ -20,13 +21,19 @@ fn main(_: Args) -> i32 {
     let vfs = Vfs::new(GuestKernel::default(), options, second_disk);
     loop {
         let received = vfs.kernel.next();
+        let message = &received.message;
+        if message.kind() == rs::RESTARTED && message.sender() == Endpoint::RS {
+            // What never reached the dead one can be asked of its successor: that has to be known before it is given up. Fails
+            // for a table that the kernel does not accept, and that was sent with before.
+            let _ = asyncsend::look_again();
+        }
         while let Some(failed) = asyncsend::take_failed() {
             diag!("vfs: no delivery to {:?}: {}", failed.destination, failed.error);
             vfs.not_delivered(failed.destination, &failed.message);
         }
         // Notifications only say that there is something to look at, and that has been done.
         if !received.delivery.is_notify() {
-            vfs.take(&received.message, received.delivery.call() == Call::SendRec as u64);
+            vfs.take(message, received.delivery.call() == Call::SendRec as u64);
         }
     }
 }

@@ -39,9 +39,12 @@ impl Pipe {
         }
     }
 
-    /// Wakes `sleeper` at the next move.
+    /// Wakes `sleeper` at the next move. Those whose processes have died in the meantime are forgotten: a pipe that never
+    /// moves must not collect them.
     pub fn wake_at_move(&self, sleeper: Rc<OneShot<()>>) {
-        self.sleepers.borrow_mut().push(sleeper);
+        let mut sleepers = self.sleepers.borrow_mut();
+        sleepers.retain(|other| Rc::strong_count(other) > 1);
+        sleepers.push(sleeper);
     }
 }
 
@@ -66,5 +69,30 @@ impl Drop for PipeEnd {
     fn drop(&mut self) {
         let chore = Chore::ClosePipe { pipe: Rc::clone(&self.pipe), writing: self.writing };
         self.chores.borrow_mut().push(chore);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use refault_abi::Endpoint;
+    use refault_abi::fs::Node;
+
+    use super::*;
+    use crate::mount::{Mount, Role};
+    use crate::vnode::Shelf;
+
+    #[test]
+    fn a_pipe_that_never_moves_does_not_collect_the_dead() {
+        let mount = Mount::new(Role::Pipes, Endpoint::PIPEFS, 0x100);
+        let pipe = Pipe::new(Shelf::default().found(&mount, &Node { inode: 1, ..Node::default() }, 2));
+        let alive = Rc::new(OneShot::new());
+        pipe.wake_at_move(Rc::clone(&alive));
+        for _ in 0..100 {
+            pipe.wake_at_move(Rc::new(OneShot::new()));
+        }
+        assert!(pipe.sleepers.borrow().len() <= 2);
+        assert_eq!(Rc::strong_count(&alive), 2, "who lives is still woken");
+        pipe.moved();
+        assert_eq!((Rc::strong_count(&alive), pipe.sleepers.borrow().len()), (1, 0));
     }
 }
