@@ -141,8 +141,8 @@ measured! {
     PipeWrite = 14, "write of 4096 bytes into a pipe";
     /// read() of 4096 bytes from a pipe that holds them.
     PipeRead = 15, "read of 4096 bytes from a pipe";
-    /// read() of 4096 bytes of a block device, from blocks in the file system's cache.
-    BlockRead = 16, "read of 4096 cached bytes of a block device";
+    /// read() of 4096 bytes of a block device: the driver is asked each time.
+    BlockRead = 16, "read of 4096 bytes of a block device";
 }
 
 /// What the monitor says about a reflected trap; one per processor, 64 bytes.
