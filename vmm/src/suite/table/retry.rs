@@ -2,9 +2,8 @@
 //!
 //! What does not exist, and why: F3 of RDLINK, SLINK and STAT looks at the mapped file's position only, because the requests have
 //! none; F4 is an append, so it is WRITE's; F6 and F7 are READ's and BREAD's, because `fs=restart` and `fs=efault` refuse
-//! reads; F8 of GETDENTS, RDLINK and STAT needs what F8 of READ needs and is left to rules; F10 is SLINK's; F11 is `sys_pipes`; F12
-//! is GETDENTS's; F13 needs an end that comes before the end of the buffer: WRITE and BWRITE (an error there), SLINK and STAT
-//! have none; F14 shows the short result where there is a count to be short.
+//! reads; F10 is SLINK's; F11 is `sys_pipes`; F12 is GETDENTS's; F13 needs an end that comes before the end of the buffer:
+//! WRITE and BWRITE (an error there), SLINK and STAT have none; F14 shows the short result where there is a count to be short.
 
 use crate::suite::{Expect, Test};
 
@@ -89,12 +88,12 @@ fn special() -> Vec<Test> {
                 .words("fs=efault retry=efault"),
         ]);
     }
-    for (request, operation) in
-        [("READ", "read"), ("WRITE", "write"), ("BREAD", "bread"), ("BWRITE", "bwrite")]
-    {
+    for (request, in_pieces) in REQUESTS {
+        let operation = request.to_ascii_lowercase();
+        let page = u32::from(in_pieces);
         let test = |name: String| {
             Test::new(name, &format!("sys_retry {request} F8"))
-                .rule(&format!("{operation} attempt=1 page=1 side=granter: reflect"))
+                .rule(&format!("{operation} attempt=1 page={page} side=granter: reflect"))
                 .rule(&format!("{operation} attempt=2 page=0 side=grantee: reflect"))
                 .faults()
         };
