@@ -135,8 +135,10 @@ pub fn ratios(all: &[Costs]) -> Vec<Ratio> {
 
 /// The figures of everything that was measured.
 pub fn figures(all: &[Costs]) -> Vec<Figure> {
+    /// A unit's name, and a sample's figure in it.
+    type Unit = (&'static str, fn(&Sample) -> u64);
     /// What a sample is asked for, in the order of a document.
-    const UNITS: [(&str, fn(&Sample) -> u64); 5] = [
+    const UNITS: [Unit; 5] = [
         ("ring-0 instructions", |sample| sample.instructions),
         ("kernel entries", |sample| sample.kernel_entries),
         ("messages", |sample| sample.messages),

@@ -215,9 +215,11 @@ impl Reader {
                 self.0.store_mut().block(zone).map_err(|error| format!("{error:?}"))?;
             }
         }
+        if kind != FileKind::Directory {
+            return Ok(());
+        }
         let mut position = 0;
-        while kind == FileKind::Directory {
-            let Some(entry) = self.0.next_entry(inode, position).map_err(why)? else { break };
+        while let Some(entry) = self.0.next_entry(inode, position).map_err(why)? {
             position = entry.next;
             if !matches!(entry.name(), b"." | b"..") {
                 let name = String::from_utf8_lossy(entry.name());
