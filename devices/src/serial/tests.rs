@@ -197,7 +197,8 @@ fn a_descriptor_that_cannot_be_read_has_ended() {
     let (serial, _irq, _out) = line();
     let mut manager = EventManager::<SerialInput>::new().unwrap();
     let directory = std::fs::File::open("/").unwrap();
-    let id = manager.add_subscriber(SerialInput::new(serial.clone(), directory.into()).unwrap().ending_with(4));
+    let id =
+        manager.add_subscriber(SerialInput::new(serial.clone(), directory.into()).unwrap().ending_with(4));
     assert_eq!(drain(&serial), [4]);
     assert!(manager.subscriber_mut(id).unwrap().ended());
 }
