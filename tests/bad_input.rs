@@ -23,6 +23,7 @@ use common::disk::Image;
 use common::{Need, Suite};
 use refault::guest_image::{BOOT_IMAGE, KERNEL};
 use refault::micro;
+use refault_abi::layout::KERNEL_END;
 use tempfile::TempDir;
 
 /// Exit codes, as documented in `refault run --help`.
@@ -157,7 +158,11 @@ fn usage(suite: &mut Suite) {
             &["run", "--cmdline", "retry=foo", "--", "echo"],
             &["retry=foo", "efault, mark or hardened"],
         ),
-        ("fs", &["run", "--cmdline", "fs=half", "--", "echo"], &["fs=half", "whole, partial or swallow"]),
+        (
+            "fs",
+            &["run", "--cmdline", "fs=half", "--", "echo"],
+            &["fs=half", "whole, partial, swallow, restart or efault"],
+        ),
         ("copylock", &["run", "--cmdline", "copylock=?", "--", "echo"], &["copylock=?", "held or dropped"]),
     ];
     for (name, arguments, words) in with_machines {
@@ -395,7 +400,9 @@ fn guests(suite: &mut Suite) {
         },
     );
     refused(suite, "guest::too_little_memory_to_run", &kvm, 1, &["vm:", "not enough RAM"], |_| {
-        option("--mem", "12M")
+        // The kernel's part, the boot image, and less than VM needs for itself.
+        let bytes = KERNEL_END + BOOT_IMAGE.len() as u64 + (1 << 20);
+        option("--mem", bytes.next_multiple_of(1 << 20).to_string())
     });
 }
 

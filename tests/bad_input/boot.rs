@@ -57,11 +57,18 @@ pub fn kernels(suite: &mut Suite) {
     });
 }
 
+/// Where the name of `file` stands in a boot image: behind a header of 110 bytes that begins with the magic number.
+fn name_of(image: &[u8], file: &str) -> usize {
+    let name = [file.as_bytes(), b"\0"].concat();
+    let is_header =
+        |at: usize| image.get(at..at + 6) == Some(b"070701") && image[at + 110..].starts_with(&name);
+    110 + (0..image.len() - 110).find(|at| is_header(*at)).unwrap()
+}
+
 /// The built-in boot image with `damage` done to the header of `file` and to its contents.
 fn boot_image(file: &str, damage: impl FnOnce(&mut [u8], &mut [u8])) -> Vec<u8> {
     let mut image = BOOT_IMAGE.to_vec();
-    let name = [file.as_bytes(), b"\0"].concat();
-    let at = image.windows(name.len()).position(|window| window == name).unwrap();
+    let at = name_of(&image, file);
     let data = at + image[at..].windows(4).position(|window| window == b"\x7fELF").unwrap();
     let (header, contents) = image.split_at_mut(data);
     damage(&mut header[at..at + file.len()], contents);
@@ -101,6 +108,7 @@ pub fn boot_images(suite: &mut Suite) {
         place.file("boot.cpio", &boot_image("bin/echo", |_, contents| contents[..64].fill(0)))
     });
     case("truncated", 1, &["is not in the boot image"], |place| {
-        place.file("boot.cpio", &BOOT_IMAGE[..BOOT_IMAGE.len() / 2])
+        // Without the file in whose header it ends, and all behind that.
+        place.file("boot.cpio", &BOOT_IMAGE[..name_of(BOOT_IMAGE, "vfs")])
     });
 }
