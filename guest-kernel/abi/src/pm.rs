@@ -30,8 +30,8 @@ pub const INFO: u16 = 0x00B;
 /// Bare: the parent's endpoint, as `Status`.
 pub const GETPPID: u16 = 0x00C;
 /// [`crate::message::Status`] with a signal, from TTY: the user typed the interrupt character. Goes to the foreground: every
-/// descendant of the process that last called [`FOREGROUND`], or of INIT. Reply (asynchronous): `Status`; those that were
-/// interrupted run no more.
+/// descendant of the process that last called [`FOREGROUND`], or of INIT. Reply (asynchronous): `Status` with
+/// their number; they run no more.
 pub const INTERRUPT: u16 = 0x00D;
 /// Bare: the caller's descendants, not the caller, are what the interrupt character ends from now on. Reply: `Status`.
 pub const FOREGROUND: u16 = 0x00E;

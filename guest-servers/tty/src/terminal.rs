@@ -69,6 +69,7 @@ impl Terminal {
             }
             // PM has ended whom the interrupt was for: whoever still reads is told that its line will not come.
             REPLY if message.sender() == Endpoint::PM => {
+                self.readers.interrupt(u64::try_from(message.get::<Status>().result).unwrap_or(0));
                 while let Some(read) = self.readers.take_first() {
                     answer(&read, Err(Errno::EINTR));
                 }
@@ -114,6 +115,9 @@ impl Terminal {
         if !server::is_boot_server(message.sender()) {
             // An answer that comes late is kept for servers only.
             return Answer::status(Err(Errno::EPERM));
+        }
+        if self.readers.take_interrupt() {
+            return Answer::status(Err(Errno::EINTR));
         }
         match self.readers.add(transfer.user, *message) {
             Ok(()) => self.give(),

@@ -95,10 +95,12 @@ impl Pm {
     /// INTERRUPT.
     pub(super) fn interrupt(&mut self, signal: i64) {
         let signal = signal.clamp(1, i64::from(SIGKILL));
-        for endpoint in self.family.interrupted() {
-            self.end(endpoint, 128 + signal);
+        let interrupted = self.family.interrupted();
+        for endpoint in &interrupted {
+            self.end(*endpoint, 128 + signal);
         }
-        self.post(Endpoint::TTY, Message::new(REPLY, &Status { result: 0 }));
+        let status = Status::of(Ok(interrupted.len() as u64));
+        self.post(Endpoint::TTY, Message::new(REPLY, &status));
     }
 
     /// VM or the kernel says that a process cannot go on.
