@@ -89,6 +89,14 @@ pub fn no_worker_left(suite: &mut Suite) {
         let file = user::open(PROGRAM, O_RDWR, 0).explain(PROGRAM)?;
         expect("bytes", user::pwrite(file, &vec![0; 0x10000], 0x10000).explain("pwrite")?, 0x10000)?;
         user::sync().explain("sync")?;
+        // The program's own pages stay in VM's cache for as long as they are mapped here: bringing one in would need the lock of the
+        // file that is written, which is another hazard (H5) and would hide this one.
+        let pages = user::mmap(0x10000, PROT_READ, MAP_PRIVATE, file, 0).explain("mmap")?;
+        for address in (pages..pages + 0x10000).step_by(PAGE as usize) {
+            let byte = core::ptr::with_exposed_provenance::<u8>(address as usize);
+            // SAFETY: the mapping is readable.
+            core::hint::black_box(unsafe { byte.read_volatile() });
+        }
         let mut children = Vec::new();
         for _ in 0..WRITERS {
             children.push(Child::run(|| {
