@@ -13,7 +13,7 @@ use refault_abi::layout::PAGE;
 use refault_abi::pattern::{FILE_A, FILE_B};
 use refault_abi::vfs::{O_CREAT, O_RDONLY, O_RDWR};
 use refault_abi::{Endpoint, Errno, pm};
-use refault_rt::{kernel, user};
+use refault_rt::{ipc, kernel, user};
 
 use crate::check::buffer::{Buffer, Mapped, Stage};
 use crate::check::family::{Child, all_good, here, wait_for_go};
@@ -46,10 +46,21 @@ pub fn run(suite: &mut Suite, wanted: &dyn Fn(&str) -> bool) {
     }
 }
 
-/// Who serves a slot now.
+/// Microseconds between two looks at a slot whose next server has not been made yet.
+const LOOK_AGAIN: u64 = 50_000;
+
+/// Who serves a slot now, or when the reincarnation server has let some time go by since the last death. It ends with the
+/// machine's time if there never is anybody.
 fn server_at(place: Endpoint) -> Result<Endpoint, String> {
-    let info = user::process_info(place.slot()).explain("who is there")?;
-    Ok(Endpoint::from_raw(info.endpoint))
+    loop {
+        match user::process_info(place.slot()) {
+            Ok(info) => return Ok(Endpoint::from_raw(info.endpoint)),
+            Err(Errno::ESRCH) => {}
+            Err(error) => return Err(format!("who is there: {error}")),
+        }
+        kernel::setalarm(LOOK_AGAIN).explain("the alarm")?;
+        ipc::receive(Endpoint::CLOCK).explain("waiting for a successor")?;
+    }
 }
 
 fn kill_server(place: Endpoint) -> Result<(), String> {
