@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 PATTERNS=(
   'softread.*' 'programs.*' G1-G10 M1-M9.second-stage M10-M11
   'F1-F3.*.second-stage' F4.WRITE.second-stage 'F8.*' 'F9.*' 'F14.*.second-stage'
-  D1 'D1.*' 'D10*' 'D11*' 'D3*' 'D4*' 'D5*' 'D6*' 'D9*' H1 'H10*'
+  D1 'D1.*' 'D10*' 'D11*' D12 'D3*' 'D4*' 'D5*' 'D6*' 'D9*' H1 'H10*'
 )
 [ $# = 0 ] || PATTERNS=("$@")
 cargo build --release --quiet
