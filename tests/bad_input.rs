@@ -132,7 +132,7 @@ fn option(name: &str, value: impl Into<OsString>) -> [OsString; 5] {
 
 fn usage(suite: &mut Suite) {
     type Case = (&'static str, &'static [&'static str], &'static [&'static str]);
-    let on_any_host: [Case; 9] = [
+    let on_any_host: [Case; 11] = [
         ("verb", &["rnu"], &["rnu", "--help"]),
         ("option", &["run", "--dsk", "x"], &["--dsk", "--disk"]),
         ("memory_without_number", &["run", "--mem", "lots"], &["--mem", "lots", "64M"]),
@@ -141,6 +141,8 @@ fn usage(suite: &mut Suite) {
         ("no_time", &["run", "--timeout", "0"], &["--timeout", "30s"]),
         ("time_without_unit", &["run", "--timeout", "3 parsecs"], &["--timeout", "parsec", "30s"]),
         ("mechanism", &["run", "--mechanism", "magic"], &["magic", "poison", "protnone"]),
+        ("terminal_without_input", &["run", "-t", "--", "echo"], &["--interactive"]),
+        ("list_and_document", &["test", "--list", "--json", "x"], &["--list", "--json"]),
         ("demo_and_directory", &["mkfs", "x", "--demo", "--from", "y"], &["--demo", "--from"]),
     ];
     for (name, arguments, words) in on_any_host {

@@ -79,7 +79,7 @@ pub struct Args {
     #[arg(short, long)]
     interactive: bool,
     /// With -i: pass characters on as they are typed, Ctrl-C too; Ctrl-\ ends the machine
-    #[arg(short, long)]
+    #[arg(short, long, requires = "interactive")]
     tty: bool,
     /// Print all figures to standard error at the end
     #[arg(long)]

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Write the results as JSON (refault.test/1); `-` is standard output
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
     json: Option<PathBuf>,
     /// Use this QEMU's emulation of a microvm instead of KVM
     #[arg(long, value_name = "QEMU")]
