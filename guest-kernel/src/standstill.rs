@@ -41,6 +41,8 @@ impl Kernel {
         let progress = messages.wrapping_add(of(Counter::Interrupts));
         self.graph.build(&self.table, &mut self.machine);
         let circle = self.graph.circle().map(|circle| self.graph.fingerprint(&circle));
+        // Who owns an interrupt line and has an alarm to come waits for a device: a slow disk is no standstill.
+        let busy = busy || self.table.has_alarm(&self.lines);
         let time = self.options.watchdog;
         match self.watchdog.look(now, Look { busy, progress, circle }) {
             None => {}

@@ -243,6 +243,12 @@ impl Table {
         self.recompute_alarm();
     }
 
+    /// Whether the process at one of these endpoints has an alarm to come.
+    pub fn has_alarm(&self, endpoints: &[Endpoint]) -> bool {
+        let mut slots = endpoints.iter().filter_map(|endpoint| self.lookup(*endpoint));
+        slots.any(|slot| self.procs[slot].alarm != u64::MAX)
+    }
+
     /// Sends the CLOCK notifications that are due at time stamp `now`.
     pub fn expire_alarms(&mut self, now: u64) {
         if self.next_alarm > now {

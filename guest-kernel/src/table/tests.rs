@@ -32,3 +32,16 @@ fn whoever_was_stopped_is_not_started_again() {
     assert!(!table.start(slot, Frame::EMPTY, 0x3000));
     assert_eq!(table.schedule(None, false), None);
 }
+
+#[test]
+fn a_driver_with_an_alarm_to_come_is_seen() {
+    let mut table = Box::new(Table::EMPTY);
+    let (driver, other) = (process(&mut table), process(&mut table));
+    let lines = [Endpoint::NONE, table.procs[driver].endpoint, Endpoint::NONE];
+    table.set_alarm(other, 5);
+    assert!(!table.has_alarm(&lines), "the alarm of a process without a line");
+    table.set_alarm(driver, 7);
+    assert!(table.has_alarm(&lines));
+    table.expire_alarms(7);
+    assert!(!table.has_alarm(&lines));
+}
