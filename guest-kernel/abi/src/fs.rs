@@ -89,9 +89,12 @@ pub struct Mount {
     pub read_only: u32,
     /// The driver's number of the disk, from 0: [`crate::bdev::Transfer::disk`].
     pub disk: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 0 or [`RECOVER`].
+    pub flags: u32,
 }
+
+/// [`Mount::flags`]: the file system that had it mounted died, so what is on the disk is to be mended first.
+pub const RECOVER: u32 = 1;
 
 /// Requests on an inode with data.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

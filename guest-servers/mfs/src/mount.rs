@@ -3,8 +3,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use refault_abi::{Errno, Result};
-use refault_minixfs::{Access, FileKind, Inode, ROOT_INODE, Removed, SUPERBLOCK_OFFSET, Superblock, Volume};
+use refault_abi::{Errno, Result, fs};
+use refault_minixfs::{
+    Access, Error, FileKind, Inode, ROOT_INODE, Removed, SUPERBLOCK_OFFSET, Superblock, Volume,
+};
 
 use crate::blocks::{self, BlockCache};
 use crate::error::{errno, mount_errno};
@@ -45,13 +47,8 @@ pub struct Mounted<S: System> {
 
 impl<S: System> Mounted<S> {
     /// Mounts what is on a disk. What is wrong with it goes to the log.
-    pub fn new(
-        system: &mut S,
-        mut disk: S::Disk,
-        device: u64,
-        read_only: bool,
-        limits: Limits,
-    ) -> Result<Self> {
+    pub fn new(system: &mut S, mut disk: S::Disk, request: &fs::Mount, limits: Limits) -> Result<Self> {
+        let device = request.device;
         let geometry = disk.geometry()?;
         Errno::check(geometry.result)?;
         let mut bytes = [0u8; SUPERBLOCK_READ];
@@ -63,13 +60,32 @@ impl<S: System> Mounted<S> {
             system.log(format_args!("mfs: cannot mount device {device:#x}: {error}"));
             mount_errno(error)
         })?;
-        let access = if read_only || geometry.read_only != 0 { Access::ReadOnly } else { Access::ReadWrite };
+        let read_only = request.read_only != 0 || geometry.read_only != 0;
+        let mut access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let cache =
-            BlockCache::new(disk.clone(), superblock.block_size(), superblock.zones(), limits.buffers);
-        let mut volume = Volume::mount(cache, superblock, access).map_err(|error| {
-            system.log(format_args!("mfs: cannot mount device {device:#x}: {error}"));
-            errno(error)
-        })?;
+            || BlockCache::new(disk.clone(), superblock.block_size(), superblock.zones(), limits.buffers);
+        let mut volume = None;
+        if request.flags & fs::RECOVER != 0 && !read_only {
+            match Volume::recover(cache(), superblock) {
+                Ok((recovered, report)) => {
+                    system.log(format_args!("mfs: device {device:#x} after a crash: {report}"));
+                    volume = Some(recovered);
+                }
+                Err(error) => {
+                    // Writing to it could make it worse.
+                    system.log(format_args!("mfs: device {device:#x} is read-only, not mended: {error}"));
+                    access = Access::ReadOnly;
+                }
+            }
+        }
+        let mut volume = match volume {
+            Some(volume) => volume,
+            None => Volume::mount(cache(), superblock, access).map_err(|error| {
+                system.log(format_args!("mfs: cannot mount device {device:#x}: {error}"));
+                errno(error)
+            })?,
+        };
+        volume.keep_order();
         // The machine has no clock that knows the date. Changes are dated with the latest of the root's, so that dates
         // do not run backwards and a run repeats to the byte.
         let root = volume.inode(ROOT_INODE).map_err(errno)?;
@@ -79,11 +95,30 @@ impl<S: System> Mounted<S> {
     }
 
     /// The code for an error of the library; what is broken goes to the log.
-    pub fn told(&self, system: &mut S, error: refault_minixfs::Error) -> Errno {
-        if matches!(error, refault_minixfs::Error::Corrupt(_) | refault_minixfs::Error::Io(_)) {
+    pub fn told(&self, system: &mut S, error: Error) -> Errno {
+        if matches!(error, Error::Corrupt(_) | Error::Io(_)) {
             system.log(format_args!("mfs: device {:#x}: {error}", self.device));
         }
         errno(error)
+    }
+
+    /// Changes the volume. Before it, what is due is written, so that there is room for more; if nothing is left but what is
+    /// held back, everything is written and it is tried again.
+    pub fn change<T>(
+        &mut self,
+        system: &mut S,
+        mut change: impl FnMut(&mut Volume<BlockCache<S::Disk>>) -> core::result::Result<T, Error>,
+    ) -> Result<T> {
+        if self.volume.flush_is_due() || self.volume.store_mut().is_crowded() {
+            // What cannot be written stays, and is told to whoever asks for it to be written.
+            let _ = self.write_all(system);
+        }
+        let mut changed = change(&mut self.volume);
+        if matches!(changed, Err(Error::NoSpace | Error::NoInodes)) && self.volume.holds_back() {
+            let _ = self.write_all(system);
+            changed = change(&mut self.volume);
+        }
+        changed.map_err(|error| self.told(system, error))
     }
 
     /// An inode that has to be a regular file.
@@ -228,14 +263,10 @@ impl<S: System> Mounted<S> {
     }
 
     /// Which bytes of a page are where on the disk; holes are left out, and what lies behind `size`.
-    pub(crate) fn runs(
-        &mut self,
-        key: PageKey,
-        size: u64,
-    ) -> core::result::Result<Vec<Run>, refault_minixfs::Error> {
+    pub(crate) fn runs(&mut self, key: PageKey, size: u64) -> core::result::Result<Vec<Run>, Error> {
         let block_size = self.volume.superblock().block_size() as usize;
         let per_page = (PAGE as u32).checked_div(block_size as u32).unwrap_or(1);
-        let first = key.index.checked_mul(per_page).ok_or(refault_minixfs::Error::FileTooLarge)?;
+        let first = key.index.checked_mul(per_page).ok_or(Error::FileTooLarge)?;
         let mut runs: Vec<Run> = Vec::new();
         for index in 0..per_page {
             let start = (index as usize).saturating_mul(block_size);
@@ -309,7 +340,8 @@ impl<S: System> Mounted<S> {
         Ok(())
     }
 
-    /// Writes everything back. Everything is tried; the first failure is told.
+    /// Writes everything back: file pages, then the metadata that points at them. Everything is tried; the first failure is
+    /// told.
     pub fn write_all(&mut self, system: &mut S) -> Result<()> {
         let mut result = Ok(());
         for key in self.pages.dirty() {
@@ -346,7 +378,7 @@ impl<S: System> Mounted<S> {
         let inode = self.regular(system, number)?;
         let old = u64::from(inode.size);
         self.zero_behind(system, number, size.min(old), old)?;
-        let result = self.volume.truncate(number, size).map_err(|error| self.told(system, error));
+        let result = self.change(system, |volume| volume.truncate(number, size));
         if size < old {
             self.drop_from(system, number, size);
         }
@@ -418,7 +450,7 @@ impl<S: System> Mounted<S> {
 
     fn reclaim(&mut self, system: &mut S, number: u32) -> Result<()> {
         self.drop_from(system, number, 0);
-        self.volume.reclaim(number).map_err(|error| self.told(system, error))
+        self.change(system, |volume| volume.reclaim(number))
     }
 
     /// Before the end: files that lost their last name while they were open are freed, then everything is written. All of

@@ -58,8 +58,8 @@ pub fn create<S: System>(
     request: &Name,
 ) -> Result<Node> {
     let (directory, name) = named(system, from, request)?;
-    let made = mount.volume.create(directory, name.get(), attributes(request));
-    let number = made.map_err(|error| mount.told(system, error))?;
+    let attributes = attributes(request);
+    let number = mount.change(system, |volume| volume.create(directory, name.get(), attributes))?;
     referred(mount, system, number)
 }
 
@@ -71,8 +71,8 @@ pub fn mkdir<S: System>(
     request: &Name,
 ) -> Result<()> {
     let (directory, name) = named(system, from, request)?;
-    let made = mount.volume.mkdir(directory, name.get(), attributes(request));
-    made.map(drop).map_err(|error| mount.told(system, error))
+    let attributes = attributes(request);
+    mount.change(system, |volume| volume.mkdir(directory, name.get(), attributes)).map(drop)
 }
 
 /// UNLINK.
@@ -83,7 +83,7 @@ pub fn unlink<S: System>(
     request: &Name,
 ) -> Result<()> {
     let (directory, name) = named(system, from, request)?;
-    let removed = mount.volume.unlink(directory, name.get()).map_err(|error| mount.told(system, error))?;
+    let removed = mount.change(system, |volume| volume.unlink(directory, name.get()))?;
     mount.removed(system, removed)
 }
 
@@ -95,7 +95,7 @@ pub fn rmdir<S: System>(
     request: &Name,
 ) -> Result<()> {
     let (directory, name) = named(system, from, request)?;
-    let removed = mount.volume.rmdir(directory, name.get()).map_err(|error| mount.told(system, error))?;
+    let removed = mount.change(system, |volume| volume.rmdir(directory, name.get()))?;
     mount.removed(system, removed)
 }
 
@@ -103,7 +103,7 @@ pub fn rmdir<S: System>(
 pub fn link<S: System>(mount: &mut Mounted<S>, system: &mut S, from: Endpoint, request: &Name) -> Result<()> {
     let (directory, target) = (inode(request.directory)?, inode(request.inode2)?);
     let name = fetch(system, from, request.grant, request.length)?;
-    mount.volume.link(target, directory, name.get()).map_err(|error| mount.told(system, error))
+    mount.change(system, |volume| volume.link(target, directory, name.get()))
 }
 
 /// SLINK. The target is in a user's memory and its copy may fail: it is made before the link is, whatever `fs=` says,
@@ -126,8 +126,8 @@ pub fn symlink<S: System>(
         system.count(refault_abi::counters::Counter::FsCopyFailures, 1);
         return Err(error);
     }
-    let made = mount.volume.symlink(directory, name.get(), &target, attributes(request));
-    made.map(drop).map_err(|error| mount.told(system, error))
+    let attributes = attributes(request);
+    mount.change(system, |volume| volume.symlink(directory, name.get(), &target, attributes)).map(drop)
 }
 
 /// RENAME.
@@ -140,8 +140,7 @@ pub fn rename<S: System>(
     let (old, new) = (inode(request.directory)?, inode(request.directory2)?);
     let old_name = fetch(system, from, request.grant, request.length)?;
     let new_name = fetch(system, from, request.grant2, request.length2)?;
-    let renamed = mount.volume.rename(old, old_name.get(), new, new_name.get());
-    match renamed.map_err(|error| mount.told(system, error))? {
+    match mount.change(system, |volume| volume.rename(old, old_name.get(), new, new_name.get()))? {
         Some(removed) => mount.removed(system, removed),
         None => Ok(()),
     }

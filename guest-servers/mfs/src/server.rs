@@ -95,8 +95,7 @@ impl<S: System> Server<S> {
             return Err(Errno::EBUSY);
         }
         let disk = self.system.disk(Endpoint::from_raw(request.driver), request.disk);
-        let read_only = request.read_only != 0;
-        let mut mount = Mounted::new(&mut self.system, disk, request.device, read_only, self.limits)?;
+        let mut mount = Mounted::new(&mut self.system, disk, request, self.limits)?;
         let root = names::referred(&mut mount, &mut self.system, ROOT_INODE)?;
         self.mounted = Some(mount);
         Ok(root)

@@ -19,6 +19,7 @@ use refault_abi::fs::{Done, Io};
 use refault_abi::options::FsReply;
 use refault_abi::vfs::{Dirent, Stat};
 use refault_abi::{Endpoint, Errno, GrantId, Result};
+use refault_minixfs::Access;
 use refault_rt::kernel::Moved;
 use zerocopy::IntoBytes;
 
@@ -203,14 +204,14 @@ pub fn write<S: System>(
     let mut size = old;
     if stored > 0 {
         let end = io.position.saturating_add(stored);
-        let grown = mount.volume.grow_to(number, end).map_err(|error| mount.told(system, error))?;
+        let grown = mount.change(system, |volume| volume.grow_to(number, end))?;
         size = grown.size.into();
     }
     if progress.failure.is_some() && end > size {
         // What was taken or filled behind the end of the file goes back.
         mount.zero_behind(system, number, size, size)?;
         mount.drop_from(system, number, size);
-        mount.volume.trim(number).map_err(|error| mount.told(system, error))?;
+        mount.change(system, |volume| volume.trim(number))?;
     }
     let moved = progress.result(system)?;
     Ok(Done { result: signed(moved), position: io.position.saturating_add(moved), size })
@@ -228,16 +229,17 @@ fn reserve<S: System>(
 ) -> Result<usize> {
     // The page first, while holes are still holes: what the disk holds in a zone just taken is somebody's old data.
     let (key, ..) = piece(number, position, position.saturating_add(1))?;
-    mount.page(system, key, size)?;
+    // And marked as changed before it has any: whenever the inode is written, the page was before it.
+    let writable = mount.volume.access() == Access::ReadWrite;
+    mount.page(system, key, size)?.dirty |= writable;
     let block_size = u64::from(mount.volume.superblock().block_size());
     let end = position.saturating_add(asked as u64);
     let mut at = position;
     while at < end {
         let block =
             at.checked_div(block_size).and_then(|block| u32::try_from(block).ok()).ok_or(Errno::EFBIG)?;
-        if let Err(error) = mount.volume.map_for_write(number, block) {
+        if let Err(error) = mount.change(system, |volume| volume.map_for_write(number, block)) {
             let reserved = usize::try_from(at.saturating_sub(position)).unwrap_or(0);
-            let error = mount.told(system, error);
             return if reserved > 0 { Ok(reserved) } else { Err(error) };
         }
         at = u64::from(block).saturating_add(1).saturating_mul(block_size);

@@ -7,7 +7,8 @@ use core::num::NonZeroU32;
 
 use crate::error::{Error, Location, Result};
 use crate::inode::InodeNumber;
-use crate::store::{BlockStore, IoError};
+use crate::order::{Held, Order};
+use crate::store::{BlockStore, IoError, Rank};
 use crate::superblock::FIRST_MAP_BLOCK;
 use crate::volume::Volume;
 
@@ -24,18 +25,18 @@ pub struct Space {
 
 /// One of the bitmaps, as a range of blocks and of bits.
 #[derive(Debug, Clone, Copy)]
-struct Map {
-    start: u32,
+pub(crate) struct Map {
+    pub(crate) start: u32,
     /// The last bit that stands for an object; the first is 1.
-    last: u32,
+    pub(crate) last: u32,
 }
 
 impl<S: BlockStore> Volume<S> {
-    fn inode_map(&self) -> Map {
+    pub(crate) fn inode_map(&self) -> Map {
         Map { start: FIRST_MAP_BLOCK, last: self.superblock.inodes }
     }
 
-    fn zone_map(&self) -> Map {
+    pub(crate) fn zone_map(&self) -> Map {
         Map { start: self.superblock.zmap_start(), last: self.superblock.data_zones() }
     }
 
@@ -50,16 +51,20 @@ impl<S: BlockStore> Volume<S> {
         })
     }
 
-    /// Takes a free inode.
+    /// Takes a free inode that is not held back.
     pub(crate) fn allocate_inode(&mut self) -> Result<InodeNumber> {
-        let found = self.take_first_free(self.inode_map(), self.inode_hint)?.ok_or(Error::NoInodes)?;
+        let free = self.find_first_free(self.inode_map(), self.inode_hint, |order| &order.inodes)?;
+        let found = free.ok_or(Error::NoInodes)?;
+        self.set_bit(self.inode_map(), found)?;
         self.inode_hint = found;
         Ok(found)
     }
 
-    /// Takes a free zone. Its contents are whatever was there before.
+    /// Takes a free zone that is not held back. Its contents are whatever was there before.
     pub(crate) fn allocate_zone(&mut self) -> Result<u32> {
-        let found = self.take_first_free(self.zone_map(), self.zone_hint)?.ok_or(Error::NoSpace)?;
+        let free = self.find_first_free(self.zone_map(), self.zone_hint, |order| &order.zones)?;
+        let found = free.ok_or(Error::NoSpace)?;
+        self.set_bit(self.zone_map(), found)?;
         self.zone_hint = found;
         // Bit 1 is the first data zone; the superblock was checked so that this stays below `zones`.
         Ok(found.saturating_sub(1).saturating_add(self.superblock.first_data_zone))
@@ -70,7 +75,11 @@ impl<S: BlockStore> Volume<S> {
         if !self.clear_bit(self.inode_map(), number)? {
             return Err(Error::corrupt("inode freed that is free", Location::InodeMap(number), number));
         }
-        self.inode_hint = self.inode_hint.min(number);
+        if self.order.kept {
+            self.order.inodes.add(number);
+        } else {
+            self.inode_hint = self.inode_hint.min(number);
+        }
         Ok(())
     }
 
@@ -80,7 +89,11 @@ impl<S: BlockStore> Volume<S> {
         if !self.clear_bit(self.zone_map(), bit)? {
             return Err(Error::corrupt("zone freed that is free", Location::ZoneMap(zone), zone));
         }
-        self.zone_hint = self.zone_hint.min(bit);
+        if self.order.kept {
+            self.order.zones.add(bit);
+        } else {
+            self.zone_hint = self.zone_hint.min(bit);
+        }
         Ok(())
     }
 
@@ -105,7 +118,7 @@ impl<S: BlockStore> Volume<S> {
         Ok(())
     }
 
-    fn zone_bit(&self, zone: u32) -> Result<u32> {
+    pub(crate) fn zone_bit(&self, zone: u32) -> Result<u32> {
         let bit = zone.checked_sub(self.superblock.first_data_zone).and_then(|n| n.checked_add(1));
         bit.filter(|_| zone < self.superblock.zones)
             .ok_or_else(|| Error::corrupt("zone number out of range", Location::ZoneMap(zone), zone))
@@ -137,21 +150,42 @@ impl<S: BlockStore> Volume<S> {
         let (block, byte, mask) = self.bit_place(map, bit);
         let value = self.store.block_mut(block)?.get_mut(byte).ok_or(IoError { block })?;
         *value &= !mask;
+        self.store.rank(block, Rank::Bitmap);
         Ok(true)
     }
 
-    /// Finds the first free bit from `hint` on, then before it, and sets it.
-    fn take_first_free(&mut self, map: Map, hint: u32) -> Result<Option<u32>> {
+    fn set_bit(&mut self, map: Map, bit: u32) -> Result<()> {
+        let (block, byte, mask) = self.bit_place(map, bit);
+        *self.store.block_mut(block)?.get_mut(byte).ok_or(IoError { block })? |= mask;
+        self.store.rank(block, Rank::Bitmap);
+        Ok(())
+    }
+
+    /// Finds the first free bit from `hint` on, then before it, which is not held back.
+    fn find_first_free(&mut self, map: Map, hint: u32, held: fn(&Order) -> &Held) -> Result<Option<u32>> {
         let from = hint.min(map.last).max(1);
-        let found = match self.find_free(map, from, map.last)? {
-            Some(bit) => Some(bit),
-            None => self.find_free(map, 1, from)?,
-        };
-        if let Some(bit) = found {
-            let (block, byte, mask) = self.bit_place(map, bit);
-            *self.store.block_mut(block)?.get_mut(byte).ok_or(IoError { block })? |= mask;
+        match self.find_free_but(map, from, map.last, held)? {
+            Some(bit) => Ok(Some(bit)),
+            None => self.find_free_but(map, 1, from, held),
         }
-        Ok(found)
+    }
+
+    /// The first free bit in `from..=to` which is not held back.
+    fn find_free_but(
+        &mut self,
+        map: Map,
+        mut from: u32,
+        to: u32,
+        held: fn(&Order) -> &Held,
+    ) -> Result<Option<u32>> {
+        while let Some(bit) = self.find_free(map, from, to)? {
+            let Some(end) = held(&self.order).end(bit) else { return Ok(Some(bit)) };
+            if end >= to {
+                break;
+            }
+            from = end.saturating_add(1);
+        }
+        Ok(None)
     }
 
     /// The first free bit in `from..=to`.

@@ -19,13 +19,20 @@ pub(crate) const ENTRY_SIZE: u32 = 64;
 /// An entry as it is on the disk.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawEntry {
-    inode: U32,
+pub(crate) struct RawEntry {
+    pub(crate) inode: U32,
     name: [u8; NAME_MAX],
 }
 
 impl RawEntry {
-    fn name(&self) -> &[u8] {
+    /// An entry that says `name`, as far as it fits; inode 0 makes it a free one.
+    pub(crate) fn new(inode: InodeNumber, name: &[u8]) -> Self {
+        let mut entry = RawEntry { inode: U32::new(inode), name: [0; NAME_MAX] };
+        entry.name.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        entry
+    }
+
+    pub(crate) fn name(&self) -> &[u8] {
         self.name.split(|&byte| byte == 0).next().unwrap_or(&[])
     }
 }
@@ -143,9 +150,7 @@ impl<S: BlockStore> Volume<S> {
         inode.changed = self.now;
         // The size first: the entry has to be inside of it to be found.
         self.store_inode(directory, &inode)?;
-        let mut entry = RawEntry { inode: U32::new(target), name: [0; NAME_MAX] };
-        entry.name.get_mut(..name.len()).ok_or(Error::NameTooLong)?.copy_from_slice(name);
-        self.put_entry(directory, &inode, offset, &entry)
+        self.put_entry(directory, &inode, offset, &RawEntry::new(target, name))
     }
 
     /// Finds a name for changing or removing it.
@@ -159,6 +164,27 @@ impl<S: BlockStore> Volume<S> {
         self.replace_entry(directory, found, None)
     }
 
+    /// As [`Volume::remove_entry`], for something that has another name in block `other` by now.
+    pub(crate) fn move_entry(
+        &mut self,
+        directory: InodeNumber,
+        found: Found,
+        other: Option<u32>,
+    ) -> Result<()> {
+        self.remove_entry(directory, found)?;
+        let zone = self.entry_block(directory, found)?;
+        if other != Some(zone) {
+            self.name_moves_from(zone);
+        }
+        Ok(())
+    }
+
+    /// The block that the name found before is in.
+    pub(crate) fn entry_block(&mut self, directory: InodeNumber, found: Found) -> Result<u32> {
+        let inode = self.directory(directory)?;
+        self.directory_zone(directory, &inode, found.offset)
+    }
+
     /// Lets the name found before refer to another inode, or to none.
     pub(crate) fn replace_entry(
         &mut self,
@@ -170,7 +196,7 @@ impl<S: BlockStore> Volume<S> {
         let mut entry = self.entry_at(directory, &inode, found.offset)?;
         match target {
             Some(number) => entry.inode = U32::new(number),
-            None => entry = RawEntry { inode: U32::new(0), name: [0; NAME_MAX] },
+            None => entry = RawEntry::new(0, b""),
         }
         self.put_entry(directory, &inode, found.offset, &entry)?;
         inode.modified = self.now;
@@ -227,7 +253,7 @@ impl<S: BlockStore> Volume<S> {
         Ok(())
     }
 
-    fn directory_zone(&mut self, number: InodeNumber, inode: &Inode, offset: u32) -> Result<u32> {
+    pub(crate) fn directory_zone(&mut self, number: InodeNumber, inode: &Inode, offset: u32) -> Result<u32> {
         let block = offset / self.superblock.block_size;
         let place = Location::Directory { inode: number, offset };
         self.map_in(number, inode, block)?.ok_or_else(|| Error::corrupt("hole in a directory", place, offset))

@@ -9,7 +9,7 @@ use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{Error, Location, Result};
-use crate::store::{BlockStore, IoError};
+use crate::store::{BlockStore, IoError, Rank};
 use crate::volume::Volume;
 
 /// The number of an inode, from 1.
@@ -240,6 +240,7 @@ impl<S: BlockStore> Volume<S> {
         let end = offset.saturating_add(INODE_SIZE);
         let place = bytes.get_mut(offset..end).ok_or(IoError { block })?;
         place.copy_from_slice(inode.to_raw().as_bytes());
+        self.store.rank(block, Rank::Inodes);
         Ok(())
     }
 
@@ -249,11 +250,12 @@ impl<S: BlockStore> Volume<S> {
         let bytes = self.store.block_mut(block)?;
         let end = offset.saturating_add(INODE_SIZE);
         bytes.get_mut(offset..end).ok_or(IoError { block })?.fill(0);
+        self.store.rank(block, Rank::Inodes);
         Ok(())
     }
 
     /// The block of the inode table and the byte in it where the inode begins.
-    fn inode_place(&self, number: InodeNumber) -> Result<(u32, usize)> {
+    pub(crate) fn inode_place(&self, number: InodeNumber) -> Result<(u32, usize)> {
         let out_of_range = || Error::corrupt("inode number out of range", Location::Inode(number), number);
         if number > self.superblock.inodes {
             return Err(out_of_range());

@@ -18,7 +18,10 @@
 //! Everything read from the disk is hostile. Each number is checked where it is used, a corrupt structure ends in
 //! [`Error::Corrupt`] with what and where, every walk is bounded, and no input makes this crate panic.
 //!
-//! What it is not: a cache (the store is), a journal (a crash in the middle is `fsck`'s business), thread safe
+//! Changes are made so that blocks can be written in an order ([`Rank`], [`Volume::keep_order`]) in which the disk can be mended
+//! wherever the writing stopped ([`Volume::recover`]).
+//!
+//! What it is not: a cache (the store is), a journal (what was not flushed is lost), thread safe
 //! (one request at a time), or a keeper of access times (reading changes nothing on the disk).
 #![no_std]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::panic)]
@@ -31,6 +34,8 @@ mod error;
 pub mod format;
 mod inode;
 mod names;
+mod order;
+mod recover;
 mod store;
 mod superblock;
 mod volume;
@@ -41,7 +46,8 @@ pub use dir::{Entry, NAME_MAX};
 pub use error::{Corruption, Error, Location, Result};
 pub use inode::{FileKind, INODE_SIZE, Inode, InodeNumber, ROOT_INODE};
 pub use names::{Attributes, Removed};
-pub use store::{BlockStore, IoError, MemoryStore};
+pub use recover::Report;
+pub use store::{BlockStore, IoError, MemoryStore, Rank};
 pub use superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Superblock, SuperblockError};
 pub use volume::{Access, Volume};
 pub use zones::{MAX_FILE_SIZE, Mapping};

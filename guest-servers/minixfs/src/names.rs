@@ -11,7 +11,7 @@ use crate::store::{BlockStore, IoError};
 use crate::volume::Volume;
 
 /// The most links an inode can have: what Linux allows for this format.
-const LINKS_MAX: u16 = 65530;
+pub(crate) const LINKS_MAX: u16 = 65530;
 
 /// What a new inode starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,12 @@ impl<S: BlockStore> Volume<S> {
         if inode.kind == FileKind::Directory {
             return Err(Error::IsDirectory);
         }
-        self.remove_entry(directory, found)?;
+        if inode.links > 1 {
+            // Its other names may be as new as this one is old.
+            self.move_entry(directory, found, None)?;
+        } else {
+            self.remove_entry(directory, found)?;
+        }
         let links = self.change_links(found.inode, -1)?;
         Ok(Removed { inode: found.inode, links })
     }
@@ -233,7 +238,9 @@ impl<S: BlockStore> Volume<S> {
             }
             self.add_entry(new_directory, new_name, old.inode)?;
         }
-        self.remove_entry(old_directory, old)?;
+        let new = self.find_entry(new_directory, new_name)?;
+        let there = self.entry_block(new_directory, new)?;
+        self.move_entry(old_directory, old, Some(there))?;
         if is_directory && between {
             let parent = self.find_entry(old.inode, b"..")?;
             self.replace_entry(old.inode, parent, Some(new_directory))?;

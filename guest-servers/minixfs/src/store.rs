@@ -21,6 +21,22 @@ impl fmt::Display for IoError {
 
 impl core::error::Error for IoError {}
 
+/// When a changed block may be written: after all changed ones of the ranks before its own. Children come before their parents,
+/// so that whenever the writing stops, nothing on the disk points at what is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Directories and symbolic links: what a block is unless something else is said of it.
+    Contents,
+    /// Indirect blocks, by how many levels lie below them: 1 to 3.
+    Indirect(u32),
+    /// The inode table.
+    Inodes,
+    /// Directory blocks that lose a name which has moved elsewhere.
+    Source,
+    /// Bitmaps. Whoever mends a volume makes them from the rest.
+    Bitmap,
+}
+
 /// The metadata blocks of one volume.
 ///
 /// Block numbers come from the disk and are hostile: an implementation answers [`IoError`] for any number it has no
@@ -38,6 +54,11 @@ pub trait BlockStore {
     /// The block's zone was freed: what is held of it is worthless and must not be written back any more, since the
     /// zone may become the data of a regular file, which does not pass through this store.
     fn forget(&mut self, number: u32);
+
+    /// The block, which has just been changed, is to be written in this order until it has been. A store that keeps an order
+    /// honours it, except that a block which the device never had does not become a [`Rank::Source`]: it has nothing there to
+    /// lose, and others wait for it.
+    fn rank(&mut self, _number: u32, _rank: Rank) {}
 
     /// Everything changed so far reaches the device.
     fn flush(&mut self) -> Result<(), IoError>;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Location, Result};
 use crate::inode::{FileKind, Inode, InodeNumber, ROOT_INODE};
+use crate::order::Order;
 use crate::store::BlockStore;
 use crate::superblock::Superblock;
 
@@ -26,6 +27,7 @@ pub struct Volume<S> {
     pub(crate) inode_hint: u32,
     /// Where the search for a free zone begins, as a bit of the zone map.
     pub(crate) zone_hint: u32,
+    pub(crate) order: Order,
 }
 
 impl<S: BlockStore> Volume<S> {
@@ -34,16 +36,22 @@ impl<S: BlockStore> Volume<S> {
     /// # Errors
     /// [`Error::Corrupt`] when there is no root directory, [`Error::Io`].
     pub fn mount(store: S, superblock: Superblock, access: Access) -> Result<Self> {
-        let mut volume = Volume { store, superblock, access, now: 0, inode_hint: 1, zone_hint: 1 };
-        let root = volume.linked_inode(ROOT_INODE)?;
-        if root.kind != FileKind::Directory {
-            return Err(Error::corrupt(
-                "the root is not a directory",
-                Location::Inode(ROOT_INODE),
-                root.mode(),
-            ));
-        }
+        let mut volume = Volume::unchecked(store, superblock, access);
+        volume.check_root()?;
         Ok(volume)
+    }
+
+    /// A volume of which nothing but the superblock is known.
+    pub(crate) fn unchecked(store: S, superblock: Superblock, access: Access) -> Self {
+        Volume { store, superblock, access, now: 0, inode_hint: 1, zone_hint: 1, order: Order::default() }
+    }
+
+    pub(crate) fn check_root(&mut self) -> Result<()> {
+        let root = self.linked_inode(ROOT_INODE)?;
+        if root.kind == FileKind::Directory {
+            return Ok(());
+        }
+        Err(Error::corrupt("the root is not a directory", Location::Inode(ROOT_INODE), root.mode()))
     }
 
     /// The volume's shape.
@@ -72,14 +80,6 @@ impl<S: BlockStore> Volume<S> {
     /// Sets the time that the following changes are dated with, in seconds since 1970.
     pub fn set_time(&mut self, now: u32) {
         self.now = now;
-    }
-
-    /// Everything changed so far reaches the device.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn flush(&mut self) -> Result<()> {
-        Ok(self.store.flush()?)
     }
 
     /// Moves the end of a regular file that has just been written up to `end`. Never makes it smaller.

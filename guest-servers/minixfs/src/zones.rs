@@ -14,7 +14,7 @@ use zerocopy::byteorder::little_endian::U32;
 
 use crate::error::{Error, Location, Result};
 use crate::inode::{Inode, InodeNumber};
-use crate::store::{BlockStore, IoError};
+use crate::store::{BlockStore, IoError, Rank};
 use crate::volume::Volume;
 
 /// The largest file of the format, in bytes: sizes are kept as signed 32-bit numbers by the other users of it.
@@ -112,7 +112,7 @@ impl<S: BlockStore> Volume<S> {
         let mut zone = slot_of(inode, path.slot);
         let mut fresh = false;
         if zone == 0 {
-            zone = self.take_zone(path.depth > 0)?;
+            zone = self.take_zone(path.depth)?;
             if let Some(slot) = inode.zones.get_mut(path.slot) {
                 *slot = zone;
             }
@@ -125,9 +125,9 @@ impl<S: BlockStore> Volume<S> {
             fresh = next == 0;
             zone = if fresh {
                 self.check_zone_used(zone)?;
-                let is_leaf = level.saturating_add(1) == path.depth as usize;
-                let taken = self.take_zone(!is_leaf)?;
-                self.set_pointer(zone, index, taken)?;
+                let depth = path.depth.saturating_sub(level as u32);
+                let taken = self.take_zone(depth.saturating_sub(1))?;
+                self.set_pointer(zone, index, taken, depth)?;
                 taken
             } else {
                 next
@@ -197,7 +197,7 @@ impl<S: BlockStore> Volume<S> {
                 if child != 0 {
                     self.check_zone(child, Location::Block(zone))?;
                     if first >= keep {
-                        self.set_pointer(zone, index, 0)?;
+                        self.set_pointer(zone, index, 0, depth)?;
                         self.free_tree(child, below)?;
                     } else {
                         self.trim_tree(child, below, keep.saturating_sub(first))?;
@@ -217,22 +217,26 @@ impl<S: BlockStore> Volume<S> {
         Err(Error::corrupt("zone number out of range", place, zone))
     }
 
-    /// A free zone; an indirect block starts without pointers.
-    fn take_zone(&mut self, indirect: bool) -> Result<u32> {
+    /// A free zone; an indirect block, which one of `depth` more than 0 is, starts without pointers.
+    fn take_zone(&mut self, depth: u32) -> Result<u32> {
         let zone = self.allocate_zone()?;
-        if indirect && let Err(error) = self.store.block_zeroed(zone).map(|_| ()) {
+        if depth == 0 {
+            return Ok(zone);
+        }
+        if let Err(error) = self.store.block_zeroed(zone).map(|_| ()) {
             self.free_zone(zone)?;
             return Err(error.into());
         }
+        self.store.rank(zone, Rank::Indirect(depth));
         Ok(zone)
     }
 
-    fn pointers_per_block(&self) -> u32 {
+    pub(crate) fn pointers_per_block(&self) -> u32 {
         self.superblock.per_block(POINTER_SIZE)
     }
 
     /// How many file blocks a tree of this depth covers.
-    fn span(&self, depth: u32) -> u64 {
+    pub(crate) fn span(&self, depth: u32) -> u64 {
         u64::from(self.pointers_per_block()).saturating_pow(depth)
     }
 
@@ -260,18 +264,20 @@ impl<S: BlockStore> Volume<S> {
     }
 
     /// One number of an indirect block.
-    fn pointer(&mut self, block: u32, index: u32) -> Result<u32> {
+    pub(crate) fn pointer(&mut self, block: u32, index: u32) -> Result<u32> {
         let offset = (index as usize).saturating_mul(size_of::<U32>());
         let bytes = self.store.block(block)?.get(offset..).ok_or(IoError { block })?;
         let (value, _) = U32::ref_from_prefix(bytes).map_err(|_| IoError { block })?;
         Ok(value.get())
     }
 
-    fn set_pointer(&mut self, block: u32, index: u32, zone: u32) -> Result<()> {
+    /// Changes one number of an indirect block with `depth` levels below it.
+    pub(crate) fn set_pointer(&mut self, block: u32, index: u32, zone: u32, depth: u32) -> Result<()> {
         let offset = (index as usize).saturating_mul(size_of::<U32>());
         let bytes = self.store.block_mut(block)?.get_mut(offset..).ok_or(IoError { block })?;
         let (value, _) = U32::mut_from_prefix(bytes).map_err(|_| IoError { block })?;
         *value = U32::new(zone);
+        self.store.rank(block, Rank::Indirect(depth));
         Ok(())
     }
 }

@@ -68,7 +68,7 @@ impl<K: Kernel> Vfs<K> {
 
     /// Reads a disk for the first time.
     pub(crate) async fn mount_disk(&self, mount: &Rc<Mount>) {
-        let root = match self.superblock(mount).await {
+        let root = match self.superblock(mount, 0).await {
             Ok(root) => Ok(self.shelf.found(mount, &root, 1)),
             // Its successor will be asked.
             Err(NOT_SENT) => return,
@@ -112,7 +112,8 @@ impl<K: Kernel> Vfs<K> {
     }
 
     async fn remount(&self, mount: &Rc<Mount>) -> Result<()> {
-        let root = self.superblock(mount).await?;
+        // Whoever had it mounted may have died while it wrote.
+        let root = self.superblock(mount, fs::RECOVER).await?;
         let vnodes = self.shelf.of(mount);
         let mut known_root = false;
         for vnode in vnodes.iter().filter(|vnode| vnode.references() > 0) {
@@ -145,10 +146,10 @@ impl<K: Kernel> Vfs<K> {
     }
 
     /// Has a file system read its superblock; past the queue. The root, with a reference.
-    pub(crate) async fn superblock(&self, mount: &Rc<Mount>) -> Result<Node> {
+    pub(crate) async fn superblock(&self, mount: &Rc<Mount>, flags: u32) -> Result<Node> {
         let Role::Disk(disk) = mount.role else { return Err(Errno::ENODEV) };
         let driver = self.mounts.driver.endpoint().raw();
-        let request = fs::Mount { device: mount.device, driver, disk, ..fs::Mount::default() };
+        let request = fs::Mount { device: mount.device, driver, disk, flags, ..fs::Mount::default() };
         let node: Node = self.ask(mount.endpoint(), Message::new(fs::READSUPER, &request)).await?.get();
         match Errno::check(node.result) {
             Ok(_) => Ok(node),

@@ -327,12 +327,21 @@ impl Client {
     }
 
     pub fn mount(&mut self, read_only: bool) -> Result<Node> {
+        self.mount_with(read_only, 0)
+    }
+
+    /// Mounts as VFS does after the server has died.
+    pub fn recover(&mut self) -> Result<Node> {
+        self.mount_with(false, fs::RECOVER)
+    }
+
+    fn mount_with(&mut self, read_only: bool, flags: u32) -> Result<Node> {
         let request = Mount {
             device: DEVICE,
             driver: Endpoint::BLK.raw(),
             read_only: read_only.into(),
             disk: 1,
-            reserved: 0,
+            flags,
         };
         node(&self.send(fs::READSUPER, &request))
     }
