@@ -54,6 +54,8 @@ bugs! {
     TailNotCleared = "tail-not-cleared";
     /// VM: a write after fork goes to the shared page.
     ForkShares = "fork-shares";
+    /// VM: a process that dies while pages of it are brought in leaves a frame behind.
+    LeakFrameOnDeath = "leak-frame-on-death";
 }
 
 /// The names compiled in, as the build was told.

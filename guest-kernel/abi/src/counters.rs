@@ -111,6 +111,8 @@ counters! {
     VmOneShot = 136, "vm_one_shot";
     /// VM: frames free, a gauge.
     VmFramesFree = 137, "vm_frames_free";
+    /// VM: processes that ended while pages of theirs were brought in.
+    VmEndedMeanwhile = 138, "vm_ended_meanwhile";
 
     /// File system: requests served.
     FsRequests = 192, "fs_requests";

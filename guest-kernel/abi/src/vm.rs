@@ -14,7 +14,7 @@ pub const SPAWN: u16 = 0xC04;
 pub const START: u16 = 0xC05;
 /// [`crate::kcall::Target`], from PM: free everything of a process. Reply: `Status`.
 pub const EXIT: u16 = 0xC06;
-/// Bare: memory figures. Reply: [`Usage`].
+/// Bare: memory figures, for which VM looks at all of memory. Reply: [`Usage`].
 pub const USAGE: u16 = 0xC07;
 /// [`CachePage`]: a file system asks for a page it announced earlier. Reply: `Status` with the address at which VM mapped it.
 pub const MAPCACHEPAGE: u16 = 0xC1A;
@@ -179,6 +179,19 @@ pub struct Usage {
     pub free: u64,
     /// Pages in the file-page cache.
     pub cached: u64,
+    /// Pages that are not free although nothing holds them: no address space, not the cache, not the quarantine. `u32::MAX` when
+    /// there was no memory to find out.
+    pub unclaimed: u32,
+    /// Pages that are held, but not by as many as are counted. `u32::MAX` when there was no memory to find out.
+    pub miscounted: u32,
+    /// Address spaces.
+    pub processes: u32,
+    /// Mapped files: uses of a file that VFS keeps for VM.
+    pub files: u32,
+    /// Requests that VFS has not answered.
+    pub requests: u32,
+    /// Pages of dead servers that a device may still be writing to.
+    pub quarantined: u32,
 }
 
 /// A file's page. A page is known by (device, inode, offset).

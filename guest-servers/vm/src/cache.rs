@@ -56,6 +56,11 @@ impl Cache {
         self.pages.is_empty()
     }
 
+    /// The frames of its pages, one for each page.
+    pub fn frames(&self) -> impl Iterator<Item = u64> {
+        self.pages.values().map(|page| page.frame)
+    }
+
     /// The page of `key`.
     pub fn get(&self, key: Key) -> Option<Page> {
         self.pages.get(&key).copied()

@@ -79,6 +79,11 @@ impl Files {
         last
     }
 
+    /// Entries in use.
+    pub fn len(&self) -> usize {
+        self.list.iter().flatten().count()
+    }
+
     /// Whether no entry is in use.
     pub fn is_empty(&self) -> bool {
         self.list.iter().all(Option::is_none)

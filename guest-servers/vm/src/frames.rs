@@ -61,6 +61,21 @@ impl<'m> Frames<'m> {
         Frames { counters, hint: 0, free, total: free }
     }
 
+    /// Pages of RAM from GPA 0 on, managed or not.
+    pub fn len(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// Whether there is no RAM at all.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+    }
+
+    /// References to each page of RAM from GPA 0 on; `None` for one that is not managed.
+    pub fn managed(&self) -> impl Iterator<Item = Option<u32>> {
+        self.counters.iter().map(|counter| (*counter != FOREIGN).then_some(*counter))
+    }
+
     /// Frames managed.
     pub fn total(&self) -> u64 {
         self.total

@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod archive;
 pub mod arguments;
+pub mod audit;
 pub mod cache;
 pub mod elf;
 pub mod filepages;

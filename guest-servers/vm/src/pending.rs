@@ -102,6 +102,14 @@ impl Pending {
         self.list.is_empty()
     }
 
+    /// Whether pages of `target` are being brought in.
+    pub fn brings_in_for(&self, target: Endpoint) -> bool {
+        self.list.iter().any(|(_, asked)| match asked {
+            Asked::PageIn { jobs, .. } => jobs.iter().any(|job| job.target == target),
+            _ => false,
+        })
+    }
+
     /// Takes out what was to be done for a process that is gone, and answers what others wait for of it. Requests that are with
     /// VFS stay: their answers come.
     pub fn forget(&mut self, gone: Endpoint) -> Orphans {

@@ -37,7 +37,9 @@ fn jobs_for_one_page_share_a_request() {
     let (id, now) = pending.add(page_in(2, 2 * PAGE, &[first]), call());
     assert_eq!(now.unwrap().request, id);
     let other = job(Endpoint::MFS, Purpose::Fault);
+    assert!(!pending.brings_in_for(Endpoint::MFS));
     assert_eq!(pending.join(1, 2, PAGE, other), Ok(id));
+    assert!(pending.brings_in_for(Endpoint::MFS) && pending.brings_in_for(Endpoint::INIT));
     assert_eq!(pending.join(1, 2, 2 * PAGE, other), Err(other));
     assert_eq!(pending.join(1, 3, 0, other), Err(other));
     assert_eq!(pending.take(id).0, Some(page_in(2, 2 * PAGE, &[first, other])));

@@ -37,6 +37,11 @@ impl Quarantine {
         self.held.is_empty()
     }
 
+    /// The frames held, one for each reference.
+    pub fn frames(&self) -> impl Iterator<Item = u64> {
+        self.held.iter().flat_map(|(_, frames)| frames.iter().copied())
+    }
+
     /// The dead incarnations of `slot` whose memory is held.
     pub fn of_slot(&self, slot: i32) -> impl Iterator<Item = Endpoint> {
         self.held.iter().map(|(endpoint, _)| *endpoint).filter(move |endpoint| endpoint.slot() == slot)

@@ -127,6 +127,26 @@ pub fn clear(
     any
 }
 
+/// Hands the frames of an address space to `seen`: its tables, the top one included, and what its user half maps, once for each
+/// page that maps it.
+pub fn visit(ram: &impl Ram, root: u64, seen: &mut impl FnMut(u64)) {
+    visit_table(ram, root, 4, USER_ENTRIES, seen);
+}
+
+fn visit_table(ram: &impl Ram, table: u64, level: u32, entries: u64, seen: &mut impl FnMut(u64)) {
+    seen(table);
+    for index in 0..entries {
+        let value = ram.word(table + index * 8);
+        if value & pte::PRESENT == 0 {
+            continue;
+        }
+        match level {
+            1 => seen(value & pte::ADDRESS),
+            _ => visit_table(ram, value & pte::ADDRESS, level - 1, ENTRIES, seen),
+        }
+    }
+}
+
 /// Frees the table pages of the user half, the top one included. What they map must be gone already.
 pub fn destroy(ram: &mut impl Ram, frames: &mut Frames<'_>, root: u64) {
     release(ram, frames, root, 4, USER_ENTRIES);

@@ -48,6 +48,7 @@ pub fn aimed(bug: Bug) -> &'static [&'static str] {
         Bug::NeverAsksBack => &["F1-F3.READ.second-stage", "softread.hardened.second-stage"],
         Bug::TailNotCleared => &["memory"],
         Bug::ForkShares => &["memory"],
+        Bug::LeakFrameOnDeath => &["D12"],
     }
 }
 

@@ -261,10 +261,20 @@ impl Server {
 
     /// Memory figures.
     fn usage(&self) -> vm::Usage {
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let processes = || self.slots.iter().flatten().map(|slot| &slot.process);
+        // Without memory for the audit nothing is known to be right.
+        let audit = self.memory.audit(processes());
         vm::Usage {
             total: self.memory.frames.total(),
             free: self.memory.frames.free(),
             cached: self.memory.cache.len() as u64,
+            unclaimed: audit.map_or(u32::MAX, |audit| count(audit.unclaimed)),
+            miscounted: audit.map_or(u32::MAX, |audit| count(audit.miscounted)),
+            processes: count(processes().count() as u64),
+            files: count(self.memory.files.len() as u64),
+            requests: count(self.pending.len() as u64),
+            quarantined: count(self.memory.quarantine.len() as u64),
         }
     }
 

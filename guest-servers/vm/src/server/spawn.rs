@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use refault_abi::bugs::Bug;
 use refault_abi::counters::Counter;
 use refault_abi::kcall::{Target, privilege};
 use refault_abi::layout::{INFO, STATS, STUB, pte};
@@ -130,6 +131,12 @@ impl Server {
         }
         if matches!(slot.process.privilege, privilege::SERVER | privilege::DRIVER) {
             self.bury_server(&slot.process);
+        }
+        if self.pending.brings_in_for(endpoint) {
+            info::count(Counter::VmEndedMeanwhile, 1);
+            if Bug::LeakFrameOnDeath.is(self.options.bug) {
+                self.memory.frames.acquire(slot.process.root);
+            }
         }
         let unmapped = self.memory.destroy(&mut slot.process);
         self.release(unmapped);

@@ -2,24 +2,21 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use refault_abi::counters::Counter;
 use refault_abi::layout::PAGE;
 use refault_abi::options::Mode;
 use refault_abi::pattern::{FILE_A, FILE_B};
-use refault_abi::vfs::{O_CREAT, O_RDONLY, O_RDWR, SEEK_SET};
-use refault_abi::{Errno, pm};
-use refault_rt::{ipc, kernel, user};
+use refault_abi::vfs::{O_RDWR, SEEK_SET};
+use refault_rt::{ipc, user};
 
-use super::{absent, absent_mapping, make_file};
+use super::{absent_mapping, make_file};
 use crate::check::buffer::{Buffer, Mapped, Stage};
 use crate::check::family::{Child, all_good, here, wait_for_go};
 use crate::check::measure::Snapshot;
 use crate::check::retry::data::check_pattern;
 use crate::check::schedule::Layout;
-use crate::check::suite::{Explain, Record, Suite, expect};
+use crate::check::suite::{Explain, Suite, expect};
 
 /// Six pages and a bit, the last of which is absent: the first attempt takes long enough for others to begin theirs.
 pub fn late() -> Layout {
@@ -158,60 +155,4 @@ pub fn twelve(suite: &mut Suite) {
         crate::ensure!(delta.faults() >= wanted, "only {} faults for {wanted} reads", delta.faults());
         expect("grants left", delta.leaked(), 0)
     });
-}
-
-/// D12: a process dies while VM has its pages brought in.
-pub fn dies_meanwhile(suite: &mut Suite) {
-    for how in ["page-fault", "read", "write"] {
-        suite.check(&format!("D12.{how}"), |record| {
-            // What happens once, or grows with what is cached, has happened after these. What each of the dead left
-            // behind would count 48 times; what servers keep for their caches differs by some pages.
-            die_and_count(record, how, 8)?;
-            let steady = die_and_count(record, how, 8)?;
-            let after = die_and_count(record, how, 48)?;
-            crate::ensure!(
-                after + 47 >= steady,
-                "{} pages fewer after 48 processes that died",
-                steady.saturating_sub(after)
-            );
-            Ok(())
-        });
-    }
-}
-
-/// Lets processes die at different moments; the pages free afterwards.
-fn die_and_count(record: &mut Record, how: &str, times: u32) -> Result<u64, String> {
-    let start = Snapshot::now()?;
-    for number in 0..times {
-        let child = Child::run(|| {
-            let buffer = absent_mapping(Mapped::pattern("/a.bin", FILE_A)?, how != "write")?;
-            let file = user::open("/b.bin", O_RDONLY, 0).explain("/b.bin")?;
-            let sink = user::open("/sink", O_RDWR | O_CREAT, 0o644).explain("/sink")?;
-            here(0)?;
-            loop {
-                match how {
-                    "page-fault" => drop(core::hint::black_box(vec![buffer.bytes()[0]])),
-                    // SAFETY: the range is the buffer's, which nobody has borrowed.
-                    "read" => drop(unsafe { user::pread_raw(file, buffer.address(), absent().bytes, 77) }),
-                    _ => drop(user::write_raw(sink, buffer.address(), absent().bytes)),
-                }
-                user::flush_caches().explain("flushing the caches")?;
-            }
-        })?;
-        child.arrived()?;
-        for _ in 0..number {
-            ipc::yield_now();
-        }
-        user::kill(child.0, pm::SIGKILL).explain("kill")?;
-        expect("the status of the killed", child.status()?, 128 + i64::from(pm::SIGKILL))?;
-        crate::ensure!(user::kill(child.0, 0) == Err(Errno::ESRCH), "the killed is still there");
-    }
-    // Whatever of them was under way is over when these have been answered.
-    user::sync().explain("sync")?;
-    user::flush_caches().explain("flushing the caches")?;
-    let delta = start.until_now()?;
-    record.add(&delta);
-    expect("grants left", delta.leaked(), 0)?;
-    expect("the kernel's word", kernel::counter(Counter::KernelCalls).is_ok(), true)?;
-    Ok(user::memory_usage().explain("memory usage")?.free)
 }

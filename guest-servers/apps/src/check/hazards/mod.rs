@@ -5,6 +5,7 @@
 //! mind: that a scenario passes shows something only because the other system hangs in it.
 
 pub mod crowd;
+pub mod deaths;
 pub mod exec;
 pub mod simple;
 pub mod span;
@@ -39,7 +40,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("D10", crowd::twelve),
     ("D11", span::two_files),
     ("D11.mnt", span::two_file_systems),
-    ("D12", crowd::dies_meanwhile),
+    ("D12", deaths::meanwhile),
     ("same-page", simple::same_page),
     ("read-same-file", simple::read_same_file),
 ];
