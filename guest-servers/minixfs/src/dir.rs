@@ -164,19 +164,13 @@ impl<S: BlockStore> Volume<S> {
         self.replace_entry(directory, found, None)
     }
 
-    /// As [`Volume::remove_entry`], for something that has another name in block `other` by now.
-    pub(crate) fn move_entry(
-        &mut self,
-        directory: InodeNumber,
-        found: Found,
-        other: Option<u32>,
-    ) -> Result<()> {
-        self.remove_entry(directory, found)?;
-        let zone = self.entry_block(directory, found)?;
-        if other != Some(zone) {
-            self.name_moves_from(zone);
-        }
-        Ok(())
+    /// Changes the name found before, in its place. The caller has checked that the new one is not there.
+    pub(crate) fn rename_entry(&mut self, directory: InodeNumber, found: Found, name: &[u8]) -> Result<()> {
+        let mut inode = self.directory(directory)?;
+        self.put_entry(directory, &inode, found.offset, &RawEntry::new(found.inode, name))?;
+        inode.modified = self.now;
+        inode.changed = self.now;
+        self.store_inode(directory, &inode)
     }
 
     /// The block that the name found before is in.

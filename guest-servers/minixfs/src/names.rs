@@ -140,6 +140,8 @@ impl<S: BlockStore> Volume<S> {
             return Err(Error::TooManyLinks);
         }
         self.add_entry(directory, name, number)?;
+        // Its other names may be removed next, and may be on the disk no more when this one is not there yet.
+        self.name_was_added();
         self.change_links(number, 1).map(|_| ())
     }
 
@@ -155,12 +157,7 @@ impl<S: BlockStore> Volume<S> {
         if inode.kind == FileKind::Directory {
             return Err(Error::IsDirectory);
         }
-        if inode.links > 1 {
-            // Its other names may be as new as this one is old.
-            self.move_entry(directory, found, None)?;
-        } else {
-            self.remove_entry(directory, found)?;
-        }
+        self.remove_entry(directory, found)?;
         let links = self.change_links(found.inode, -1)?;
         Ok(Removed { inode: found.inode, links })
     }
@@ -232,15 +229,23 @@ impl<S: BlockStore> Volume<S> {
             } else {
                 Removed { inode: target.inode, links: self.change_links(target.inode, -1)? }
             });
+        } else if !between {
+            // Where it is: so it is one block that has either name, and never none.
+            self.rename_entry(old_directory, old, new_name)?;
+            return Ok(None);
         } else {
-            if is_directory && between && self.directory(new_directory)?.links >= LINKS_MAX {
+            if is_directory && self.directory(new_directory)?.links >= LINKS_MAX {
                 return Err(Error::TooManyLinks);
             }
             self.add_entry(new_directory, new_name, old.inode)?;
         }
         let new = self.find_entry(new_directory, new_name)?;
         let there = self.entry_block(new_directory, new)?;
-        self.move_entry(old_directory, old, Some(there))?;
+        self.remove_entry(old_directory, old)?;
+        let here = self.entry_block(old_directory, old)?;
+        if here != there {
+            self.name_moves_from(here);
+        }
         if is_directory && between {
             let parent = self.find_entry(old.inode, b"..")?;
             self.replace_entry(old.inode, parent, Some(new_directory))?;

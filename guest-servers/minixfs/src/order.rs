@@ -75,8 +75,8 @@ pub(crate) struct Order {
     pub(crate) kept: bool,
     pub(crate) zones: Held,
     pub(crate) inodes: Held,
-    /// A name has moved from one block to another.
-    moved: bool,
+    /// Something that is on the disk has got another name, which is not.
+    named: bool,
 }
 
 impl<S: BlockStore> Volume<S> {
@@ -94,10 +94,11 @@ impl<S: BlockStore> Volume<S> {
         !self.order.zones.is_empty() || !self.order.inodes.is_empty()
     }
 
-    /// Whether a flush is due before the next change: two names that moved could each wait for the other's block.
+    /// Whether a flush is due before the next change, because something got another name: two that moved could each wait for
+    /// the other's block, and one that was linked lose its first name before it has its second.
     #[must_use]
     pub fn flush_is_due(&self) -> bool {
-        self.order.moved
+        self.order.named
     }
 
     /// Everything changed so far reaches the device, and what was held back is free.
@@ -106,7 +107,7 @@ impl<S: BlockStore> Volume<S> {
     /// [`Error::Io`](crate::Error::Io); what was held back stays so.
     pub fn flush(&mut self) -> Result<()> {
         self.store.flush()?;
-        self.order.moved = false;
+        self.order.named = false;
         if let Some(lowest) = self.order.zones.release() {
             self.zone_hint = self.zone_hint.min(lowest);
         }
@@ -116,11 +117,16 @@ impl<S: BlockStore> Volume<S> {
         Ok(())
     }
 
+    /// Something got a name besides those it has.
+    pub(crate) fn name_was_added(&mut self) {
+        self.order.named = self.order.kept;
+    }
+
     /// The block loses a name of something that lives on under another name, which is in another block. That one has to be on
     /// the disk first, with the inodes that make it reachable.
     pub(crate) fn name_moves_from(&mut self, block: u32) {
         if self.order.kept {
-            self.order.moved = true;
+            self.name_was_added();
             self.store.rank(block, Rank::Source);
         }
     }

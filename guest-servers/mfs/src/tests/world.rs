@@ -33,6 +33,8 @@ pub struct DiskState {
     pub reads: usize,
     pub writes: usize,
     pub flushes: usize,
+    /// What was written, block by block, if somebody wants to know.
+    pub log: Option<Vec<(usize, Vec<u8>)>>,
     /// Pages that were asked for in one go with others.
     pub together: usize,
 }
@@ -89,6 +91,9 @@ impl Disk for FakeDisk {
         assert!(!state.read_only, "a read-only disk is not written");
         state.writes += 1;
         let range = Self::check(position, buffer.len(), &state.unwritable, state.bytes.len())?;
+        if let Some(log) = &mut state.log {
+            log.extend((range.start..).step_by(1024).zip(buffer.chunks(1024).map(<[u8]>::to_vec)));
+        }
         state.bytes[range].copy_from_slice(buffer);
         Ok(())
     }
