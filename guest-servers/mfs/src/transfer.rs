@@ -19,7 +19,6 @@ use refault_abi::fs::{Done, Io};
 use refault_abi::options::FsReply;
 use refault_abi::vfs::{Dirent, Stat};
 use refault_abi::{Endpoint, Errno, GrantId, Result};
-use refault_minixfs::Access;
 use refault_rt::kernel::Moved;
 use zerocopy::IntoBytes;
 
@@ -229,18 +228,21 @@ fn reserve<S: System>(
 ) -> Result<usize> {
     // The page first, while holes are still holes: what the disk holds in a zone just taken is somebody's old data.
     let (key, ..) = piece(number, position, position.saturating_add(1))?;
-    // And marked as changed before it has any: whenever the inode is written, the page was before it.
-    let writable = mount.volume.access() == Access::ReadWrite;
-    mount.page(system, key, size)?.dirty |= writable;
+    mount.page(system, key, size)?;
     let block_size = u64::from(mount.volume.superblock().block_size());
     let end = position.saturating_add(asked as u64);
     let mut at = position;
     while at < end {
         let block =
             at.checked_div(block_size).and_then(|block| u32::try_from(block).ok()).ok_or(Errno::EFBIG)?;
-        if let Err(error) = mount.change(system, |volume| volume.map_for_write(number, block)) {
-            let reserved = usize::try_from(at.saturating_sub(position)).unwrap_or(0);
-            return if reserved > 0 { Ok(reserved) } else { Err(error) };
+        match mount.change(system, |volume| volume.map_for_write(number, block)) {
+            // Before anything else is written, this page has to be: the zone holds somebody's old data until then.
+            Ok(mapping) if mapping.fresh => mount.page(system, key, size)?.dirty = true,
+            Ok(_) => {}
+            Err(error) => {
+                let reserved = usize::try_from(at.saturating_sub(position)).unwrap_or(0);
+                return if reserved > 0 { Ok(reserved) } else { Err(error) };
+            }
         }
         at = u64::from(block).saturating_add(1).saturating_mul(block_size);
     }

@@ -173,6 +173,14 @@ impl<S: BlockStore> Volume<S> {
         self.store_inode(directory, &inode)
     }
 
+    /// As [`Volume::remove_entry`], for something that has got another name, in another block.
+    pub(crate) fn remove_source(&mut self, directory: InodeNumber, found: Found) -> Result<()> {
+        self.remove_entry(directory, found)?;
+        let block = self.entry_block(directory, found)?;
+        self.name_moves_from(block);
+        Ok(())
+    }
+
     /// The block that the name found before is in.
     pub(crate) fn entry_block(&mut self, directory: InodeNumber, found: Found) -> Result<u32> {
         let inode = self.directory(directory)?;

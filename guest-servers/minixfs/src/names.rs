@@ -223,28 +223,29 @@ impl<S: BlockStore> Volume<S> {
                 (true, true) => self.check_removable_directory(new_directory, target.inode)?,
                 (false, false) => {}
             }
-            self.replace_entry(new_directory, target, Some(old.inode))?;
+            let there = self.entry_block(new_directory, target)?;
+            if self.entry_block(old_directory, old)? == there {
+                // One block that has the old name or the new one, and never none: the victim's entry may lie behind the end
+                // that the disk knows, the old one does not if there is something to lose.
+                self.remove_entry(new_directory, target)?;
+                self.rename_entry(old_directory, old, new_name)?;
+            } else {
+                self.replace_entry(new_directory, target, Some(old.inode))?;
+                self.remove_source(old_directory, old)?;
+            }
             removed = Some(if is_directory {
                 self.retire_directory(new_directory, target.inode)?
             } else {
                 Removed { inode: target.inode, links: self.change_links(target.inode, -1)? }
             });
-        } else if !between {
-            // Where it is: so it is one block that has either name, and never none.
-            self.rename_entry(old_directory, old, new_name)?;
-            return Ok(None);
-        } else {
+        } else if between {
             if is_directory && self.directory(new_directory)?.links >= LINKS_MAX {
                 return Err(Error::TooManyLinks);
             }
             self.add_entry(new_directory, new_name, old.inode)?;
-        }
-        let new = self.find_entry(new_directory, new_name)?;
-        let there = self.entry_block(new_directory, new)?;
-        self.remove_entry(old_directory, old)?;
-        let here = self.entry_block(old_directory, old)?;
-        if here != there {
-            self.name_moves_from(here);
+            self.remove_source(old_directory, old)?;
+        } else {
+            self.rename_entry(old_directory, old, new_name)?;
         }
         if is_directory && between {
             let parent = self.find_entry(old.inode, b"..")?;

@@ -36,6 +36,11 @@ impl Random {
     }
 }
 
+/// What stands at even places of a file. Not what was on the disk before there was a file system.
+fn mark(inode: u64) -> u8 {
+    (inode % 200) as u8 + 1
+}
+
 /// Every file of an image by its path: inode and contents.
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
@@ -140,10 +145,12 @@ impl Recorded {
         self.touch(found.0, if found.2 > 1 { Touch::Name } else { Touch::Contents });
     }
 
-    fn bytes(&mut self) -> Vec<u8> {
+    /// Bytes for a file: at even places what says whose they are.
+    fn bytes(&mut self, inode: u64, position: u64) -> Vec<u8> {
         self.serial += 1;
-        let (serial, length) = (self.serial, 1 + self.random.below(7000) as usize);
-        (0..length).map(|n| (serial.wrapping_mul(31) >> (n % 4 * 8)) as u8 ^ (n / 256) as u8).collect()
+        let (serial, length) = (self.serial, 1 + self.random.below(7000));
+        let byte = |at: u64| if at % 2 == 0 { mark(inode) } else { (serial >> (at / 2 % 2 * 8)) as u8 };
+        (position..position + length).map(byte).collect()
     }
 
     fn step(&mut self) {
@@ -154,7 +161,7 @@ impl Recorded {
             (0..4, None) => {
                 if let Ok(made) = node(&self.client.name(fs::CREATE, directory, &name)) {
                     self.touch(made.inode, Touch::Contents);
-                    let data = self.bytes();
+                    let data = self.bytes(made.inode, 0);
                     // It may be full.
                     let _ = self.client.write(made.inode, 0, &data);
                     // Some stay open.
@@ -171,8 +178,8 @@ impl Recorded {
             }
             (6..10, Some((inode, false, _, size))) => {
                 self.touch(inode, Touch::Contents);
-                let data = self.bytes();
                 let position = if self.random.below(2) == 0 { size } else { self.random.below(12_000) };
+                let data = self.bytes(inode, position);
                 let _ = self.client.write(inode, position, &data);
             }
             (10..12, Some((inode, false, ..))) => {
@@ -232,6 +239,13 @@ fn verdict(bytes: &[u8], cut: usize, synced: &Tree, touched: &BTreeMap<u32, Touc
     let wrong = check(bytes);
     assert!(wrong.is_empty(), "{what}: {wrong:#?}");
     let now = tree(bytes);
+    for (path, (inode, contents)) in &now {
+        let foreign = contents.iter().step_by(2).find(|&&byte| byte != 0 && byte != mark(u64::from(*inode)));
+        assert_eq!(
+            foreign, None,
+            "{what}: after {cut} writes {path} (inode {inode}) has somebody else's bytes"
+        );
+    }
     for (path, (inode, contents)) in synced {
         let moved = |path: &str| now.get(path).is_none_or(|(_, there)| there != contents);
         match touched.get(inode) {
