@@ -10,6 +10,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
+use refault_abi::Errno;
 use refault_abi::fs::{self, Name};
 use refault_abi::message::Status;
 use refault_abi::options::FsReply;
@@ -326,4 +327,64 @@ fn wherever_it_dies_the_disk_can_be_mended() {
     }
     std::eprintln!("{} disks, {} of them mended", all.0, all.1);
     assert!(all.0 > 3000 && all.1 > 500, "{all:?}: too little happened");
+}
+
+#[test]
+fn an_open_file_without_a_name_is_not_known_to_the_next_server() {
+    let mut client = Client::mounted(image(200), FsReply::Partial, Limits::default());
+    let file = client.create("f");
+    let kept = client.create("kept");
+    client.write(file, 0, b"data").unwrap();
+    client.unit(fs::UNLINK, ROOT, "f").unwrap();
+    client.bare(fs::SYNC).unwrap();
+    let bytes = client.disk().borrow().bytes.clone();
+    let mut next = Client::unmounted(bytes, FsReply::Partial, Limits::default());
+    next.recover().unwrap();
+    // VFS asks for what is open before anybody gets a turn, so the number is nobody else's yet.
+    assert_eq!(next.get_node(file, 1).map(drop), Err(Errno::ENOENT));
+    assert_eq!(next.get_node(kept, 1).unwrap().inode, kept);
+    assert_eq!(next.create("g"), file);
+    next.image();
+}
+
+#[test]
+fn a_first_mount_mends_nothing_and_one_that_cannot_mend_does_not_write() {
+    let mut bytes = image(200);
+    // A zone that nobody uses.
+    let map = 3 * BLOCK + 4;
+    bytes[map] |= 1;
+    let mut client = Client::mounted(bytes.clone(), FsReply::Partial, Limits::default());
+    client.bare(fs::UNMOUNT).unwrap();
+    assert!(client.disk().borrow().bytes == bytes);
+    let mut client = Client::unmounted(bytes.clone(), FsReply::Partial, Limits::default());
+    client.disk().borrow_mut().unreadable.insert(2 * 5);
+    client.recover().unwrap();
+    assert!(client.world().log.iter().any(|line| line.contains("read-only, not mended")));
+    let made = node(&client.name(fs::CREATE, ROOT, "f")).map(drop);
+    assert_eq!(made, Err(Errno::EROFS));
+    client.bare(fs::UNMOUNT).unwrap();
+    assert!(client.disk().borrow().bytes == bytes);
+    let mut client = Client::unmounted(bytes.clone(), FsReply::Partial, Limits::default());
+    client.recover().unwrap();
+    client.image();
+    bytes[map] &= !1;
+    assert!(client.disk().borrow().bytes == bytes);
+}
+
+#[test]
+fn a_full_disk_gives_back_what_was_just_freed() {
+    for limits in [Limits::default(), Limits { buffers: 1, pages: 2 }] {
+        let mut client = Client::mounted(image(90), FsReply::Partial, limits);
+        let full = client.create("full");
+        let taken = client.write(full, 0, &vec![1; 200 * BLOCK]).unwrap();
+        client.put(full, 1).unwrap();
+        assert_eq!(client.write(full, taken, &[1; BLOCK]), Err(Errno::ENOSPC));
+        for _ in 0..3 {
+            client.unit(fs::UNLINK, ROOT, "full").unwrap();
+            let again = client.create("full");
+            assert_eq!(client.write(again, 0, &vec![2; 200 * BLOCK]), Ok(taken));
+            client.put(again, 1).unwrap();
+        }
+        client.image();
+    }
 }
