@@ -150,7 +150,8 @@ impl Recorded {
     fn bytes(&mut self, inode: u64, position: u64) -> Vec<u8> {
         self.serial += 1;
         let (serial, length) = (self.serial, 1 + self.random.below(7000));
-        let byte = |at: u64| if at % 2 == 0 { mark(inode) } else { (serial >> (at / 2 % 2 * 8)) as u8 };
+        let byte =
+            |at: u64| if at.is_multiple_of(2) { mark(inode) } else { (serial >> (at / 2 % 2 * 8)) as u8 };
         (position..position + length).map(byte).collect()
     }
 
@@ -171,11 +172,11 @@ impl Recorded {
                     }
                 }
             }
-            (4..6, None) if self.directories.len() < 5 => {
-                if self.client.unit(fs::MKDIR, directory, &name).is_ok() {
-                    let made = self.find(&place).unwrap().0;
-                    self.directories.push(made);
-                }
+            (4..6, None)
+                if self.directories.len() < 5 && self.client.unit(fs::MKDIR, directory, &name).is_ok() =>
+            {
+                let made = self.find(&place).unwrap().0;
+                self.directories.push(made);
             }
             (6..10, Some((inode, false, _, size))) => {
                 self.touch(inode, Touch::Contents);
@@ -192,10 +193,8 @@ impl Recorded {
                 self.touch_name(file);
                 self.client.unit(fs::UNLINK, directory, &name).unwrap();
             }
-            (14, Some((inode, true, ..))) => {
-                if self.client.unit(fs::RMDIR, directory, &name).is_ok() {
-                    self.directories.retain(|&other| other != inode);
-                }
+            (14, Some((inode, true, ..))) if self.client.unit(fs::RMDIR, directory, &name).is_ok() => {
+                self.directories.retain(|&other| other != inode);
             }
             (15..19, Some(moved)) => {
                 let to = self.place();

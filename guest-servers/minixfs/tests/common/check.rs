@@ -67,7 +67,9 @@ impl Judge<'_> {
         while let Some((directory, parent)) = waiting.pop() {
             let size = word(self.bytes, self.inode(directory) + 8);
             let blocks = self.blocks_of(directory);
-            self.expect(size % 64 == 0 && size >= 128, || format!("directory {directory} of {size} bytes"));
+            self.expect(size.is_multiple_of(64) && size >= 128, || {
+                format!("directory {directory} of {size} bytes")
+            });
             let mut names = BTreeSet::new();
             for index in 0..size / 64 {
                 let Some(&zone) = blocks.get(&(index / 16)) else {
