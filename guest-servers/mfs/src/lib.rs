@@ -37,6 +37,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod blocks;
+mod change;
 pub mod device;
 mod error;
 mod follow;

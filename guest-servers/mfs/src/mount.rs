@@ -102,25 +102,6 @@ impl<S: System> Mounted<S> {
         errno(error)
     }
 
-    /// Changes the volume. Before it, what is due is written, so that there is room for more; if nothing is left but what is
-    /// held back, everything is written and it is tried again.
-    pub fn change<T>(
-        &mut self,
-        system: &mut S,
-        mut change: impl FnMut(&mut Volume<BlockCache<S::Disk>>) -> core::result::Result<T, Error>,
-    ) -> Result<T> {
-        if self.volume.flush_is_due() || self.volume.store_mut().is_crowded() {
-            // What cannot be written stays, and is told to whoever asks for it to be written.
-            let _ = self.write_all(system);
-        }
-        let mut changed = change(&mut self.volume);
-        if matches!(changed, Err(Error::NoSpace | Error::NoInodes)) && self.volume.holds_back() {
-            let _ = self.write_all(system);
-            changed = change(&mut self.volume);
-        }
-        changed.map_err(|error| self.told(system, error))
-    }
-
     /// An inode that has to be a regular file.
     pub fn regular(&mut self, system: &mut S, number: u32) -> Result<Inode> {
         let inode = self.volume.inode(number).map_err(|error| self.told(system, error))?;
