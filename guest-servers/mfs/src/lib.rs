@@ -24,6 +24,7 @@
 //! | [`system`] | what is below, as a trait: driver, VM, copies |
 //! | [`blocks`], [`pages`] | the two caches |
 //! | [`mount`] | a mounted volume: file pages in, out and cut off; references |
+//! | `change` | changing the volume in an order that a death cannot spoil |
 //! | [`transfer`] | requests that copy to or from a user |
 //! | [`device`] | the disk itself, beside the mounted file system |
 //! | [`retry`] | a driver that is restarted |
