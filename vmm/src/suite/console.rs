@@ -1,7 +1,8 @@
 //! What a test program said on its console.
 //!
-//! Lines that begin with `@` are for the host, one JSON object each (`@skip`: a text); the kernel's `wedged:` and `wait-for:`
-//! lines are its graph of who waits for whom. Everything else is for people.
+//! Lines that begin with `@` are for the host, one JSON object each (`@skip`: a text); `@end` is the last of them and says how many
+//! there were. The kernel's `wedged:`, `wait-for:` and `circle:` lines are its graph of who waits for whom. Everything else is for
+//! people.
 //!
 //! The one thing to hold in mind: the text comes from a guest, so it may be anything. A line for the host that cannot be
 //! read is kept as such, and fails the test: half a line must not turn into a missing case that nobody misses.
@@ -57,6 +58,15 @@ pub struct FileClaim {
     pub fnv: String,
 }
 
+/// What a program says it has said: its last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Cases reported.
+    pub cases: usize,
+    /// Parts left out.
+    pub skipped: usize,
+}
+
 /// Everything a console said to the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
@@ -70,6 +80,12 @@ pub struct Told {
     pub wedged: Option<String>,
     /// Its edges, without the word.
     pub edges: Vec<String>,
+    /// Its circle, without the word.
+    pub circle: Option<String>,
+    /// The ends that the program announced: one, if all is well.
+    pub ends: Vec<End>,
+    /// Whether it said anything more to the host after its end.
+    pub said_more: bool,
     /// Lines for the host that cannot be read, with the reason.
     pub unreadable: Vec<String>,
 }
@@ -83,7 +99,10 @@ pub fn read(text: &str) -> Told {
             told.wedged.get_or_insert_with(|| rest.trim().to_owned());
         } else if let Some(rest) = line.strip_prefix("wait-for:") {
             told.edges.push(rest.trim().to_owned());
+        } else if let Some(rest) = line.strip_prefix("circle:") {
+            told.circle = Some(rest.trim().to_owned());
         } else if let Some((word, rest)) = line.strip_prefix('@').map(split_word) {
+            told.said_more |= !told.ends.is_empty() && matches!(word, "case" | "file" | "skip");
             match word {
                 "case" => match serde_json::from_str::<Case>(rest) {
                     Ok(case) if case.judged().is_some() => told.cases.push(case),
@@ -97,6 +116,10 @@ pub fn read(text: &str) -> Told {
                     Err(why) => told.unreadable.push(format!("{line}: {why}")),
                 },
                 "skip" => told.skips.push(rest.to_owned()),
+                "end" => match serde_json::from_str(rest) {
+                    Ok(end) => told.ends.push(end),
+                    Err(why) => told.unreadable.push(format!("{line}: {why}")),
+                },
                 // What is missing may be what failed.
                 "cut-off" => told.unreadable.push(line.to_owned()),
                 // Lines of other protocols are none of the judge's business.
@@ -134,7 +157,8 @@ mod tests {
             @skip second-stage: no monitor\n\
             wedged: nothing ran for 1500 ms\n\
             wait-for: mfs -> vm (page fault)\n\
-            wait-for: vm -> vfs (page-in)\n";
+            wait-for: vm -> vfs (page-in)\n\
+            circle: mfs -> vm -> mfs\n";
         let told = read(text);
         assert_eq!(told.cases.len(), 2);
         assert_eq!(told.cases[0].judged(), Some(Verdict::Retried));
@@ -146,6 +170,7 @@ mod tests {
         assert_eq!(told.skips, ["second-stage: no monitor"]);
         assert_eq!(told.wedged.as_deref(), Some("nothing ran for 1500 ms"));
         assert_eq!(told.edges.len(), 2);
+        assert_eq!(told.circle.as_deref(), Some("mfs -> vm -> mfs"));
         assert!(told.unreadable.is_empty());
         assert_eq!(fnv1a(b"abc"), 0xe71f_a219_0541_574b);
     }
@@ -160,17 +185,31 @@ mod tests {
             "@case {\"name\":\"x\",\"ok\":true,\"verdict\":\"SHORT\"}",
             "@case {\"name\":\"x\",\"ok\":false,\"verdict\":\"NONSENSE\"}",
             "@file {}",
+            "@end",
+            "@end {\"cases\":3}",
+            "@end {\"cases\":-3,\"skipped\":0}",
         ] {
             let told = read(line);
-            assert!(told.cases.is_empty() && told.files.is_empty(), "{line}");
+            assert!(told.cases.is_empty() && told.files.is_empty() && told.ends.is_empty(), "{line}");
             assert_eq!(told.unreadable.len(), 1, "{line}");
         }
         assert_eq!(read("@caseless\n@other {\n x @case {}"), Told::default());
     }
 
+    #[test]
+    fn nothing_is_to_be_said_behind_the_end() {
+        let end = "@end {\"cases\":0,\"skipped\":1}\n";
+        let told = read(&format!("@skip x\n{end}circles\n@other\n"));
+        assert_eq!((told.ends.as_slice(), told.said_more), (&[End { cases: 0, skipped: 1 }][..], false));
+        for more in ["@skip x", "@case {}", "@file {}"] {
+            assert!(read(&format!("{end}{more}\n")).said_more, "{more}");
+        }
+        assert_eq!(read(&format!("{end}{end}")).ends.len(), 2);
+    }
+
     proptest! {
         #[test]
-        fn any_text_can_be_read(text in "(@case |@file |@skip|wedged:|wait-for:|[{}\":,\\[\\]\r\n]|.){0,40}") {
+        fn any_text_can_be_read(text in "(@case |@file |@skip|@end |wedged:|wait-for:|circle:|[{}\":,\\[\\]\r\n]|.){0,40}") {
             let _ = read(&text);
         }
     }

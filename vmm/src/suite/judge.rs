@@ -1,13 +1,13 @@
 //! The judge: from what a machine did, what its console said and what its disks hold, a verdict and its reasons.
 //!
 //! Pure: no machine, no clock, no file. The one thing to hold in mind: everything has to be said. A test whose
-//! program says nothing, whose status is not the one it must end with, or whose faults did not happen, has failed.
+//! program says nothing or not all of it, whose status is not the one it must end with, or whose faults did not happen, has failed.
 
 use serde::Serialize;
 
 use super::console::{Case, Told};
 use super::verdict::Verdict;
-use super::{Expect, Test};
+use super::{Expect, Test, graph};
 
 /// How a machine ended, whoever ran it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,19 +94,17 @@ pub fn judge(test: &Test, played: &Played, told: Told, damage: &[String]) -> Jud
             (worst, passed)
         }
         Ended::Wedged => {
-            let edges = match &test.expect {
-                Expect::Wedged(edges) => Some(edges),
+            let standstill = match &test.expect {
+                Expect::Wedged(standstill) => Some(standstill),
                 _ => None,
             };
-            let unseen = |text: &&String| !graph.iter().any(|edge| edge.contains(text.as_str()));
-            let missing: Vec<_> = edges.into_iter().flatten().filter(unseen).collect();
-            why.extend(missing.iter().map(|text| format!("nobody waits for anybody as in {text:?}")));
-            // What went wrong before everything stopped is not what the test is to show.
-            if edges.is_some() {
+            if let Some(standstill) = standstill {
+                why.extend(graph::unlike(standstill, &graph, told.circle.as_deref()));
+                // What went wrong before everything stopped is not what the test is to show.
                 why.extend(cases(&told, repeats).1);
                 why.extend(unreadable(&told).chain(nothing_trapped(test, played)));
             }
-            (Verdict::Wedged, edges.is_some() && why.is_empty())
+            (Verdict::Wedged, standstill.is_some() && why.is_empty())
         }
         Ended::Skipped(reason) => told_why(&mut why, Verdict::Skip, reason),
         Ended::TimedOut(reason) => told_why(&mut why, Verdict::Wedged, reason),
@@ -129,9 +127,33 @@ fn told_why(why: &mut Vec<String>, verdict: Verdict, reason: &str) -> (Verdict, 
 /// Whether a program that has ended left all of its test out: it says so and no more, and it lacked something. Where pages
 /// can be taken away, a test that needs that lacks nothing.
 fn left_out(test: &Test, status: u32, told: &Told, played: &Played) -> bool {
-    let said_no_more = told.cases.is_empty() && !told.skips.is_empty() && told.unreadable.is_empty();
+    let said_no_more = told.cases.is_empty()
+        && !told.skips.is_empty()
+        && told.unreadable.is_empty()
+        && unlike_its_end(told).is_none();
     // Programs without a case end with 1, whatever the reason.
     said_no_more && status <= 1 && !(test.needs_monitor && played.monitor.is_some())
+}
+
+/// Whether a program has to announce its end: one that speaks to the host at all, or is to.
+fn announces_its_end(test: &Test, told: &Told) -> bool {
+    let speaks = !(told.cases.is_empty() && told.skips.is_empty() && told.files.is_empty());
+    speaks || !told.ends.is_empty() || test.cases > 0 || test.prints.is_empty()
+}
+
+/// What does not go together with the end that a program announced.
+fn unlike_its_end(told: &Told) -> Option<String> {
+    let (cases, skipped) = (told.cases.len(), told.skips.len());
+    match told.ends.as_slice() {
+        [] => Some("the program did not say that it was at its end".into()),
+        [_] if told.said_more => Some("the program went on after it had said that it was at its end".into()),
+        [end] if (end.cases, end.skipped) != (cases, skipped) => Some(format!(
+            "the program reported {} cases and left out {}; the console shows {cases} and {skipped}",
+            end.cases, end.skipped
+        )),
+        [_] => None,
+        ends => Some(format!("the program ended {} times", ends.len())),
+    }
 }
 
 /// Whether every case that is not well is what was expected; another kind of failure may not hide behind it.
@@ -194,6 +216,11 @@ fn beside_cases(
     }
     if told.cases.is_empty() && test.prints.is_empty() {
         wrong.push("the program reported no case".into());
+    } else if told.cases.len() < test.cases {
+        wrong.push(format!("{} cases instead of at least {}", told.cases.len(), test.cases));
+    }
+    if announces_its_end(test, told) {
+        wrong.extend(unlike_its_end(told));
     }
     let missing = test.prints.iter().filter(|text| !played.console.contains(text.as_str()));
     wrong.extend(missing.map(|text| format!("the console does not show {text:?}")));

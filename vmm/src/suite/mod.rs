@@ -10,6 +10,7 @@
 pub mod console;
 pub mod disk;
 pub mod emulator;
+pub mod graph;
 pub mod json;
 pub mod judge;
 pub mod machine;
@@ -41,6 +42,8 @@ pub struct Test {
     pub typed: String,
     /// Texts that the console must show. A test with such texts need not speak `@case`.
     pub prints: Vec<String>,
+    /// Fewest cases that its program has to report.
+    pub cases: usize,
     /// What has to come of it.
     pub expect: Expect,
     /// Seconds after which it counts as hanging; generous, because machines share processors.
@@ -61,8 +64,8 @@ pub enum DiskKind {
 pub enum Expect {
     /// Every case is well and the program ends with status 0.
     Pass,
-    /// The system wedges: the kernel says so, and its graph has an edge with each of these texts.
-    Wedged(Vec<String>),
+    /// The system wedges: the kernel says so, and its graph is like this.
+    Wedged(Standstill),
     /// A read or write comes out short: some case says so. What the seed's system does, shown.
     Short,
     /// Some case says that bytes were wrong.
@@ -71,6 +74,17 @@ pub enum Expect {
     Leak,
     /// The program ends with this status, other than 0.
     Status(u32),
+}
+
+/// What the kernel's graph has to be like when nothing can go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standstill {
+    /// Some edge contains each of these texts.
+    pub edges: Vec<String>,
+    /// Processes that wait for one another in a circle, each for the next and the last for the first, wherever it begins; steps
+    /// inside a process do not count. Empty when
+    /// there must be none: somebody then waits for nobody who waits.
+    pub circle: Vec<String>,
 }
 
 /// Seconds allowed to a test that does not say otherwise. Machines share the processors, and ring 0 may be interpreted.
@@ -90,6 +104,7 @@ impl Test {
             has_faults: false,
             typed: String::new(),
             prints: Vec::new(),
+            cases: 0,
             expect: Expect::Pass,
             limit: LIMIT,
         }
@@ -147,6 +162,13 @@ impl Test {
         self
     }
 
+    /// Its program has to report at least so many cases. One that reports any has to report all it says at its end, whatever this is.
+    #[must_use]
+    pub fn cases(mut self, least: usize) -> Self {
+        self.cases = least;
+        self
+    }
+
     /// Has to come to something else than to pass.
     #[must_use]
     pub fn expect(mut self, expect: Expect) -> Self {
@@ -154,10 +176,12 @@ impl Test {
         self
     }
 
-    /// Has to wedge, with an edge that contains each of `edges`.
+    /// Has to wedge, with an edge that contains each of `edges`, and with this circle: `mfs -> vm -> vfs`, or "" for none.
     #[must_use]
-    pub fn wedged(self, edges: &[&str]) -> Self {
-        self.expect(Expect::Wedged(edges.iter().map(|edge| (*edge).to_owned()).collect()))
+    pub fn wedged(self, edges: &[&str], circle: &str) -> Self {
+        let edges = edges.iter().map(|edge| (*edge).to_owned()).collect();
+        let circle = circle.split("->").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        self.expect(Expect::Wedged(Standstill { edges, circle: circle.collect() }))
     }
 
     /// With another limit, in seconds.

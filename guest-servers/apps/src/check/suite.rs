@@ -28,6 +28,7 @@ impl<T> Explain<T> for refault_abi::Result<T> {
 pub struct Suite {
     cases: u32,
     failed: u32,
+    skipped: u32,
     options: Options,
 }
 
@@ -68,7 +69,7 @@ impl Suite {
     pub fn new() -> Suite {
         let options = refault_rt::info::options();
         let options = options.or_else(|| Options::parse("").ok()).expect("an empty command line is good");
-        Suite { cases: 0, failed: 0, options }
+        Suite { cases: 0, failed: 0, skipped: 0, options }
     }
 
     /// The machine's modes.
@@ -98,7 +99,8 @@ impl Suite {
     }
 
     /// Says what this machine cannot do.
-    pub fn skip(&self, what: &str, reason: &str) {
+    pub fn skip(&mut self, what: &str, reason: &str) {
+        self.skipped = self.skipped.saturating_add(1);
         println!("@skip {what}: {reason}");
     }
 
@@ -109,8 +111,9 @@ impl Suite {
         println!("@file {{\"path\":\"{path}\",\"bytes\":{},\"fnv\":\"{:016x}\"}}", sum.bytes(), sum.value());
     }
 
-    /// The program's exit status.
+    /// Tells the host that this is all, and how much it is, so that it notices what is missing. The program's exit status.
     pub fn end(self) -> i32 {
+        println!("@end {{\"cases\":{},\"skipped\":{}}}", self.cases, self.skipped);
         if self.failed == 0 && self.cases > 0 { DONE } else { FAILED }
     }
 }

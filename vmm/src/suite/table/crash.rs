@@ -8,7 +8,7 @@ use crate::suite::Test;
 pub fn tests() -> Vec<Test> {
     let case = |name: &str| Test::new(format!("crash.{name}"), &format!("sys_crash {name}")).limit(240);
     vec![
-        case("parties").faults(),
+        case("parties").cases(2).faults(),
         case("blk.idle"),
         case("blk.readers"),
         case("blk.writers"),

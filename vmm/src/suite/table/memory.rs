@@ -5,7 +5,7 @@ use crate::suite::Test;
 /// The tests: nothing in them is a weak point of the seed's system, so that both have to be right.
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("memory", "sys_memory").limit(240),
-        Test::new("memory.faithful", "sys_memory").words("mode=faithful").limit(240),
+        Test::new("memory", "sys_memory").cases(11).limit(240),
+        Test::new("memory.faithful", "sys_memory").cases(11).words("mode=faithful").limit(240),
     ]
 }

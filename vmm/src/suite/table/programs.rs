@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
         // Why there is CPF_TRY at all.
         Test::new("softread.without-try.wedges", "softread --case first-stage")
             .words("mode=faithful try=off watchdog=1500")
-            .wedged(&["mfs -> vm", "vm -> vfs", "vfs -> mfs"]),
+            .wedged(&["mfs -> vm", "vm -> vfs", "vfs -> mfs"], "vfs -> mfs -> vm"),
         // Which disk is which must not depend on the monitor.
         Test::new("programs.second-disk", "cat /hello.txt /mnt/second.txt")
             .second_disk()

@@ -19,12 +19,30 @@ const REQUESTS: [(&str, bool); 8] = [
     ("STAT", false),
 ];
 
+/// Schedules of each request and stage: five positions of the absent pages, each with the boundary of a page one byte before, at, and
+/// one byte behind the byte that it is about.
+const SCHEDULES: usize = 5 * 3;
+
+/// Cases of a stage: those that are judgements on each schedule, and at least one of any other.
+fn cases(numbers: &str) -> usize {
+    let of = |number| match number {
+        "F1" | "F2" | "F3" | "F5" | "F14" => SCHEDULES,
+        // Appends: three positions of the absent pages, two other lengths of the file, and one that made the file longer.
+        "F4" => 3 + 2 + 1,
+        _ => 1,
+    };
+    numbers.split_whitespace().map(of).sum()
+}
+
 fn first(name: String, request: &str, numbers: &str) -> Test {
-    Test::new(format!("{name}.first-stage"), &format!("sys_retry {request} first {numbers}")).faults()
+    Test::new(format!("{name}.first-stage"), &format!("sys_retry {request} first {numbers}"))
+        .cases(cases(numbers))
+        .faults()
 }
 
 fn second(name: String, request: &str, numbers: &str) -> Test {
     Test::new(format!("{name}.second-stage"), &format!("sys_retry {request} second {numbers}"))
+        .cases(cases(numbers))
         .faults()
         .monitor()
 }
@@ -48,7 +66,9 @@ pub fn tests() -> Vec<Test> {
             tests.push(first(name.clone(), request, "F5 F2").words(&words));
             tests.push(second(name, request, "F5 F2").words(&words));
         }
-        tests.push(Test::new(format!("F9.{request}"), &format!("sys_retry {request} first F9")).faults());
+        tests.push(
+            Test::new(format!("F9.{request}"), &format!("sys_retry {request} first F9")).cases(2).faults(),
+        );
         let name = format!("F14.{request}");
         let words = "retry=efault";
         let old =

@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Test> {
     let copied = format!("{:016x} {:>10} /copy", console::fnv1a(&bytes), bytes.len());
     vec![
         Test::new("servers.restart", "sys_restart")
+            .cases(6)
             .prints("rs: blk restarted")
             .prints("rs: mfs restarted")
             .prints("does not answer")

@@ -237,7 +237,7 @@ fn have_pages_brought_in(
         let address = current.address() + number * PAGE;
         match way {
             Way::PageFault => {
-                drop(core::hint::black_box(current.bytes().get((number * PAGE) as usize).copied()))
+                core::hint::black_box(current.bytes().get((number * PAGE) as usize).copied());
             }
             // SAFETY: the range is in the buffer, which nobody has borrowed.
             Way::Read => drop(unsafe { user::pread_raw(file, address, bytes, 77) }),
