@@ -163,18 +163,7 @@ impl World {
         assert_eq!(result, 0, "PROC_CREATE");
         let endpoint = Endpoint::from_raw(message.get::<ProcCreate>().endpoint);
 
-        let root = self.pages(1);
-        self.map_program(root);
-        let stack = self.pages(STACK_PAGES);
-        for page in 0..STACK_PAGES {
-            let address = layout::STACK_TOP - (STACK_PAGES - page) * PAGE;
-            self.map(root, address, stack + page * PAGE, USER | pte::WRITABLE);
-        }
-        self.map(root, layout::STUB, self.info.stub, USER);
-        let arena = self.pages(ARENA_PAGES);
-        for page in 0..ARENA_PRESENT {
-            self.map(root, ARENA + page * PAGE, arena + page * PAGE, USER | pte::WRITABLE);
-        }
+        let (root, arena) = self.address_space();
         let start = ProcStart {
             endpoint: endpoint.raw(),
             reserved: 0,
@@ -187,6 +176,23 @@ impl World {
         let (result, _) = kernel_call(kcall::PROC_START, &start);
         assert_eq!(result, 0, "PROC_START");
         Agent { endpoint, root, arena }
+    }
+
+    /// An agent's address space: the program, a stack, the stub and an arena; its root and its arena.
+    fn address_space(&mut self) -> (u64, u64) {
+        let root = self.pages(1);
+        self.map_program(root);
+        let stack = self.pages(STACK_PAGES);
+        for page in 0..STACK_PAGES {
+            let address = layout::STACK_TOP - (STACK_PAGES - page) * PAGE;
+            self.map(root, address, stack + page * PAGE, USER | pte::WRITABLE);
+        }
+        self.map(root, layout::STUB, self.info.stub, USER);
+        let arena = self.pages(ARENA_PAGES);
+        for page in 0..ARENA_PRESENT {
+            self.map(root, ARENA + page * PAGE, arena + page * PAGE, USER | pte::WRITABLE);
+        }
+        (root, arena)
     }
 
     /// Maps the program's own segments, as they are in the boot image, except for writable ones, which agents
@@ -220,18 +226,7 @@ impl World {
 
     /// An address space like that of `agent`, with pages of its own; its root and its arena.
     pub fn twin(&mut self, agent: &Agent) -> (u64, u64) {
-        let root = self.pages(1);
-        self.map_program(root);
-        let stack = self.pages(STACK_PAGES);
-        for page in 0..STACK_PAGES {
-            let address = layout::STACK_TOP - (STACK_PAGES - page) * PAGE;
-            self.map(root, address, stack + page * PAGE, USER | pte::WRITABLE);
-        }
-        self.map(root, layout::STUB, self.info.stub, USER);
-        let arena = self.pages(ARENA_PAGES);
-        for page in 0..ARENA_PRESENT {
-            self.map(root, ARENA + page * PAGE, arena + page * PAGE, USER | pte::WRITABLE);
-        }
+        let (root, arena) = self.address_space();
         self.copy_memory(agent, root);
         (root, arena)
     }

@@ -11,7 +11,8 @@ use refault_abi::Message;
 use refault_rt::user::{self, Forked};
 use refault_rt::{Endpoint, ipc};
 
-use super::suite::{Explain, expect};
+use super::measure::Delta;
+use super::suite::{Explain, Record, expect};
 
 /// Kind of the message by which a parent lets children go on.
 const GO: u16 = 0x7f01;
@@ -82,6 +83,19 @@ pub fn all_good(children: &[Child]) -> Result<(), String> {
         expect("a child's status", status, 0)?;
     }
     Ok(())
+}
+
+/// Waits until all of them are where they say [`here`], drops all caches, lets them go on together, and waits for their good ends;
+/// what happened from their going on.
+pub fn all_go(record: &mut Record, children: &[Child]) -> Result<Delta, String> {
+    children.iter().try_for_each(|child| child.arrived().map(drop))?;
+    user::flush_caches().explain("flushing the caches")?;
+    let (answer, delta) = record.measure(|| {
+        children.iter().try_for_each(|child| child.go())?;
+        all_good(children)
+    })?;
+    answer?;
+    Ok(delta)
 }
 
 /// In a child: waits for [`Child::go`].

@@ -58,6 +58,11 @@ fn endpoint(word: u64) -> Endpoint {
     Endpoint::from_raw((word as u32).cast_signed())
 }
 
+/// The operands of an order to copy; `what` is the address of the peer's memory, or a byte.
+fn copy_words(granter: Endpoint, grant: GrantId, offset: u64, what: u64, bytes: u64) -> [u64; 5] {
+    [word(granter), grant.0.cast_unsigned(), offset, what, bytes]
+}
+
 impl Party {
     /// Starts one.
     pub fn start() -> core::result::Result<Party, String> {
@@ -99,9 +104,8 @@ impl Party {
     }
 
     fn copy(&self, order: u16, words: &[u64]) -> Moved {
-        let answer = self.post(order, words).and_then(|()| self.answer());
-        match answer {
-            Ok((result, bytes)) => Moved { bytes, result: result.map(drop), fault: 0 },
+        match self.post(order, words) {
+            Ok(()) => self.copied(),
             Err(error) => Moved { bytes: 0, result: Err(error), fault: 0 },
         }
     }
@@ -115,12 +119,12 @@ impl Party {
         address: u64,
         bytes: u64,
     ) -> Moved {
-        self.copy(COPY_FROM, &[word(granter), grant.0.cast_unsigned(), offset, address, bytes])
+        self.copy(COPY_FROM, &copy_words(granter, grant, offset, address, bytes))
     }
 
     /// SAFECOPYTO out of the peer's memory.
     pub fn copy_to(&self, granter: Endpoint, grant: GrantId, offset: u64, address: u64, bytes: u64) -> Moved {
-        self.copy(COPY_TO, &[word(granter), grant.0.cast_unsigned(), offset, address, bytes])
+        self.copy(COPY_TO, &copy_words(granter, grant, offset, address, bytes))
     }
 
     /// The same, without waiting for the end.
@@ -132,7 +136,7 @@ impl Party {
         address: u64,
         bytes: u64,
     ) -> Result<()> {
-        self.post(COPY_TO, &[word(granter), grant.0.cast_unsigned(), offset, address, bytes])
+        self.post(COPY_TO, &copy_words(granter, grant, offset, address, bytes))
     }
 
     /// SAFECOPYFROM, without waiting for the end.
@@ -144,7 +148,7 @@ impl Party {
         address: u64,
         bytes: u64,
     ) -> Result<()> {
-        self.post(COPY_FROM, &[word(granter), grant.0.cast_unsigned(), offset, address, bytes])
+        self.post(COPY_FROM, &copy_words(granter, grant, offset, address, bytes))
     }
 
     /// The end of a posted copy.
@@ -157,7 +161,7 @@ impl Party {
 
     /// SAFEMEMSET.
     pub fn memset(&self, granter: Endpoint, grant: GrantId, offset: u64, byte: u8, bytes: u64) -> Moved {
-        self.copy(MEMSET, &[word(granter), grant.0.cast_unsigned(), offset, byte.into(), bytes])
+        self.copy(MEMSET, &copy_words(granter, grant, offset, byte.into(), bytes))
     }
 
     /// Anonymous memory of the peer: absent, or present at once.

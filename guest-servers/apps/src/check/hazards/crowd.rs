@@ -12,7 +12,7 @@ use refault_rt::{ipc, user};
 
 use super::{absent_mapping, make_file};
 use crate::check::buffer::{Buffer, Mapped, Stage};
-use crate::check::family::{Child, all_good, here, wait_for_go};
+use crate::check::family::{Child, all_go, here, wait_for_go};
 use crate::check::measure::Snapshot;
 use crate::check::retry::data::check_pattern;
 use crate::check::schedule::Layout;
@@ -46,7 +46,6 @@ pub fn each_others_files(suite: &mut Suite) {
     suite.check("H5.two", |record| {
         let files = [make_file("/left.bin", 0x31, 16)?, make_file("/right.bin", 0x32, 16)?];
         let names = ["/left.bin", "/right.bin"];
-        let start = Snapshot::now()?;
         let mut children = Vec::new();
         for me in 0..2 {
             let other = files[1 - me];
@@ -65,16 +64,7 @@ pub fn each_others_files(suite: &mut Suite) {
                 Ok(())
             })?);
         }
-        for child in &children {
-            child.arrived()?;
-        }
-        user::flush_caches().explain("flushing the caches")?;
-        for child in &children {
-            child.go()?;
-        }
-        all_good(&children)?;
-        let delta = start.until_now()?;
-        record.add(&delta);
+        let delta = all_go(record, &children)?;
         crate::ensure!(delta.faults() >= 2, "only {} faults", delta.faults());
         expect("grants left", delta.leaked(), 0)
     });
@@ -123,7 +113,6 @@ pub fn twelve(suite: &mut Suite) {
             (0..READERS).map(|number| make_file(&format!("/ring{number:02}"), 0x40 + number, 16)).collect();
         let files = files?;
         user::flush_caches().explain("flushing the caches")?;
-        let start = Snapshot::now()?;
         let mut children = Vec::new();
         for number in 0..READERS as usize {
             let (own, next) = (files[number], files[(number + 1) % READERS as usize]);
@@ -141,16 +130,7 @@ pub fn twelve(suite: &mut Suite) {
                 Ok(())
             })?);
         }
-        for child in &children {
-            child.arrived()?;
-        }
-        user::flush_caches().explain("flushing the caches")?;
-        for child in &children {
-            child.go()?;
-        }
-        all_good(&children)?;
-        let delta = start.until_now()?;
-        record.add(&delta);
+        let delta = all_go(record, &children)?;
         let wanted = u64::from(READERS) * rounds;
         crate::ensure!(delta.faults() >= wanted, "only {} faults for {wanted} reads", delta.faults());
         expect("grants left", delta.leaked(), 0)

@@ -16,7 +16,7 @@ use refault_rt::user;
 
 use super::crowd::{late, rounds};
 use crate::check::buffer::{Buffer, Mapped, Stage};
-use crate::check::family::{Child, all_good, here, wait_for_go};
+use crate::check::family::{Child, all_go, here, wait_for_go};
 use crate::check::program::{PROGRAM_STATUS, make_program};
 use crate::check::raw;
 use crate::check::suite::{Explain, Suite, expect};
@@ -123,17 +123,7 @@ pub fn no_worker_left(suite: &mut Suite) {
             }
             Ok(())
         })?);
-        for child in &children {
-            child.arrived()?;
-        }
-        user::flush_caches().explain("flushing the caches")?;
-        let (answer, delta) = record.measure(|| {
-            for child in &children {
-                child.go()?;
-            }
-            all_good(&children)
-        })?;
-        answer?;
+        let delta = all_go(record, &children)?;
         crate::ensure!(delta.faults() >= WRITERS * rounds, "only {} faults", delta.faults());
         expect("grants left", delta.leaked(), 0)
     });

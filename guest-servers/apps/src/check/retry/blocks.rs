@@ -8,20 +8,22 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use refault_abi::layout::PAGE;
-use refault_abi::pattern::{self, FILE_A};
-use refault_abi::vfs::{O_RDWR, SEEK_END, SEEK_SET};
+use refault_abi::pattern::FILE_A;
+use refault_abi::vfs::{O_RDWR, SEEK_END};
 use refault_rt::user::{self, Descriptor};
 
 use super::super::buffer::{Buffer, Mapped};
 use super::super::case::Complaint;
 use super::super::suite::Explain;
-use super::Operation;
-use super::data::{BEFORE, BYTES, START, check_equal};
+use super::data::{BYTES, START, check_equal};
+use super::{Operation, Shape, put_before, put_position};
 
 /// The device.
 pub const DISK: &str = "/dev/disk0";
 /// How far before the end of the disk is written.
 const TAIL: u64 = 16 * PAGE;
+/// Bytes looked at: what a request moves, and around it.
+const AROUND: usize = (BYTES + 2 * PAGE) as usize;
 
 /// BREAD or BWRITE.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Block {
     }
 
     fn around(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = vec![0; (BYTES + 2 * PAGE) as usize];
+        let mut bytes = vec![0; AROUND];
         let from = self.start.saturating_sub(START);
         let count = user::pread(self.descriptor, &mut bytes, from).explain("reading the disk")?;
         crate::ensure!(count == bytes.len(), "reading the disk: {count} of {}", bytes.len());
@@ -60,37 +62,26 @@ impl Block {
 }
 
 impl Operation for Block {
-    fn name(&self) -> &'static str {
-        if self.write { "BWRITE" } else { "BREAD" }
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        BYTES
-    }
-    fn moved(&self) -> u64 {
-        BYTES
-    }
-    fn writes_buffer(&self) -> bool {
-        !self.write
-    }
-    fn in_pieces(&self) -> bool {
-        true
+    fn shape(&self) -> Shape {
+        Shape {
+            name: if self.write { "BWRITE" } else { "BREAD" },
+            mapped: self.mapped,
+            bytes: BYTES,
+            moved: BYTES,
+            answer: BYTES,
+            writes_buffer: !self.write,
+            in_pieces: true,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
         if self.write {
-            let mut before = vec![0; (BYTES + 2 * PAGE) as usize];
-            pattern::fill(BEFORE, 0, &mut before);
-            let count =
-                user::pwrite(self.descriptor, &before, self.start - START).explain("preparing the disk")?;
-            crate::ensure!(count == before.len(), "preparing the disk: {count} of {}", before.len());
+            put_before(self.descriptor, self.start - START, AROUND, self.start)?;
         }
         self.reference = self.around()?;
-        user::lseek(self.descriptor, self.start as i64, SEEK_SET).explain("lseek").map(drop)
+        self.rewind()
     }
     fn rewind(&mut self) -> Result<(), String> {
-        user::lseek(self.descriptor, self.start as i64, SEEK_SET).explain("lseek").map(drop)
+        put_position(self.descriptor, self.start)
     }
     fn perform(&mut self, address: u64, bytes: u64) -> refault_abi::Result<u64> {
         if self.write {

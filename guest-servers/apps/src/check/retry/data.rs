@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 
 use refault_abi::layout::PAGE;
 use refault_abi::pattern::{self, FILE_A, FILE_B};
-use refault_abi::vfs::{O_CREAT, O_RDONLY, O_RDWR, SEEK_SET};
+use refault_abi::vfs::{O_CREAT, O_RDONLY, O_RDWR};
 use refault_rt::user::{self, Descriptor};
 
 use super::super::buffer::{Buffer, Mapped};
 use super::super::case::{Complaint, Verdict};
 use super::super::suite::Explain;
-use super::Operation;
+use super::{Operation, Shape, put_before, put_position};
 
 /// Odd, so that pages of the file and of the buffer never meet.
 pub const START: u64 = 1001;
@@ -58,26 +58,19 @@ pub fn check_equal(what: &str, seen: &[u8], wanted: &[u8]) -> Result<(), Complai
 }
 
 impl Operation for Read {
-    fn name(&self) -> &'static str {
-        "READ"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        BYTES
-    }
-    fn moved(&self) -> u64 {
-        BYTES
-    }
-    fn writes_buffer(&self) -> bool {
-        true
-    }
-    fn in_pieces(&self) -> bool {
-        true
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "READ",
+            mapped: self.mapped,
+            bytes: BYTES,
+            moved: BYTES,
+            answer: BYTES,
+            writes_buffer: true,
+            in_pieces: true,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
-        user::lseek(self.descriptor, START as i64, SEEK_SET).explain("lseek").map(drop)
+        put_position(self.descriptor, START)
     }
     fn perform(&mut self, address: u64, bytes: u64) -> refault_abi::Result<u64> {
         // SAFETY: the range is a buffer's, or is not mapped at all.
@@ -121,29 +114,19 @@ impl Write {
 }
 
 impl Operation for Write {
-    fn name(&self) -> &'static str {
-        "WRITE"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        BYTES
-    }
-    fn moved(&self) -> u64 {
-        BYTES
-    }
-    fn writes_buffer(&self) -> bool {
-        false
-    }
-    fn in_pieces(&self) -> bool {
-        true
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "WRITE",
+            mapped: self.mapped,
+            bytes: BYTES,
+            moved: BYTES,
+            answer: BYTES,
+            writes_buffer: false,
+            in_pieces: true,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
-        let before = Self::before();
-        let count = user::pwrite(self.descriptor, &before, 0).explain("preparing the file")?;
-        crate::ensure!(count == before.len(), "preparing the file: {count} of {}", before.len());
-        user::lseek(self.descriptor, START as i64, SEEK_SET).explain("lseek").map(drop)
+        put_before(self.descriptor, 0, Self::before().len(), START)
     }
     fn perform(&mut self, address: u64, bytes: u64) -> refault_abi::Result<u64> {
         user::write_raw(self.descriptor, address, bytes)

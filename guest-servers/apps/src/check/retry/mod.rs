@@ -10,31 +10,39 @@ pub mod small;
 pub mod special;
 
 use alloc::string::String;
+use alloc::vec;
 
+use refault_abi::pattern;
+use refault_abi::vfs::{SEEK_CUR, SEEK_SET};
 use refault_rt::user::{self, Descriptor};
 
 use super::buffer::{Buffer, Mapped};
 use super::case::Complaint;
 use super::suite::Explain;
 
+/// What a request is like, whatever the buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// READ and so on.
+    pub name: &'static str,
+    /// What its buffers are mappings of.
+    pub mapped: Mapped,
+    /// Bytes of the buffer that it is given.
+    pub bytes: u64,
+    /// Bytes of it that are touched.
+    pub moved: u64,
+    /// Its answer.
+    pub answer: u64,
+    /// Whether it writes the buffer.
+    pub writes_buffer: bool,
+    /// Whether the file system moves its bytes in several copies, so that a partial result is possible.
+    pub in_pieces: bool,
+}
+
 /// One of the eight requests.
 pub trait Operation {
-    /// READ and so on.
-    fn name(&self) -> &'static str;
-    /// What its buffers are mappings of.
-    fn mapped(&self) -> Mapped;
-    /// Bytes of the buffer that it is given.
-    fn bytes(&self) -> u64;
-    /// Bytes of it that are touched.
-    fn moved(&self) -> u64;
-    /// Its answer.
-    fn answer(&self) -> u64 {
-        self.moved()
-    }
-    /// Whether it writes the buffer.
-    fn writes_buffer(&self) -> bool;
-    /// Whether the file system moves its bytes in several copies, so that a partial result is possible.
-    fn in_pieces(&self) -> bool;
+    /// What it is like.
+    fn shape(&self) -> Shape;
     /// Puts everything into the state before the request.
     fn reset(&mut self) -> Result<(), String>;
     /// The same for a request that the file system is going to refuse, as it would refuse requests for preparing it.
@@ -55,7 +63,21 @@ pub trait Operation {
     }
 }
 
+/// Puts the pattern of what was there before on so many bytes from `from` on, and the position where the request begins.
+pub fn put_before(file: Descriptor, from: u64, bytes: usize, start: u64) -> Result<(), String> {
+    let mut before = vec![0; bytes];
+    pattern::fill(data::BEFORE, 0, &mut before);
+    let count = user::pwrite(file, &before, from).explain("preparing")?;
+    crate::ensure!(count == before.len(), "preparing: {count} of {}", before.len());
+    put_position(file, start)
+}
+
+/// Puts the position where the request begins.
+pub fn put_position(file: Descriptor, start: u64) -> Result<(), String> {
+    user::lseek(file, start as i64, SEEK_SET).explain("lseek").map(drop)
+}
+
 /// The position of a descriptor.
 pub fn position_of(descriptor: Descriptor) -> Result<u64, String> {
-    user::lseek(descriptor, 0, refault_abi::vfs::SEEK_CUR).explain("lseek")
+    user::lseek(descriptor, 0, SEEK_CUR).explain("lseek")
 }

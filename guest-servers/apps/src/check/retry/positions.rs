@@ -33,16 +33,17 @@ pub struct Judged {
 
 /// How many requests the file systems get for the operation when nothing is absent.
 pub fn clean_requests(operation: &mut dyn Operation) -> Result<u64, String> {
-    let layout = Layout::plain(1, operation.bytes());
+    let layout = Layout::plain(1, operation.shape().bytes);
     let mut requests = 0;
     // Twice: the first time paths and caches are cold.
     for _ in 0..2 {
         operation.reset()?;
-        let buffer = Buffer::new(operation.mapped(), layout, Stage::Second(1), operation.writes_buffer())?;
+        let buffer =
+            Buffer::new(operation.shape().mapped, layout, Stage::Second(1), operation.shape().writes_buffer)?;
         let (answer, delta) =
             Record::default().measure(|| operation.perform(buffer.address(), layout.bytes))?;
         let answer = answer.explain("the request with everything present")?;
-        expect("the answer with everything present", answer, operation.answer())?;
+        expect("the answer with everything present", answer, operation.shape().answer)?;
         expect("faults with everything present", delta.faults(), 0)?;
         expect("repeats with everything present", delta.repeats(), 0)?;
         operation.verify(&buffer).map_err(|complaint| complaint.text)?;
@@ -60,11 +61,11 @@ pub fn judge(
     clean: u64,
 ) -> Result<Judged, String> {
     operation.reset()?;
-    let mapped = operation.mapped();
+    let mapped = operation.shape().mapped;
     if mapped.descriptor >= 0 {
         user::lseek(mapped.descriptor, ELSEWHERE as i64, SEEK_SET).explain("lseek")?;
     }
-    let buffer = Buffer::new(mapped, layout, stage, operation.writes_buffer())?;
+    let buffer = Buffer::new(mapped, layout, stage, operation.shape().writes_buffer)?;
     let mut record = Record::default();
     let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
     let position = positions(operation).map(|()| None).map_err(Complaint::from);
@@ -75,13 +76,13 @@ pub fn judge(
 
 fn result(operation: &mut dyn Operation, buffer: &Buffer, answer: refault_abi::Result<u64>) -> Outcome {
     let answer = answer.explain("the request").map_err(Complaint::from)?;
-    if answer < operation.answer() {
-        let text = format!("{answer} of {} bytes", operation.answer());
+    if answer < operation.shape().answer {
+        let text = format!("{answer} of {} bytes", operation.shape().answer);
         return Err(Complaint::of(Verdict::Short, text));
     }
-    expect("the answer", answer, operation.answer()).map_err(Complaint::from)?;
+    expect("the answer", answer, operation.shape().answer).map_err(Complaint::from)?;
     operation.verify(buffer)?;
-    let changed = if operation.writes_buffer() { operation.moved() } else { 0 };
+    let changed = if operation.shape().writes_buffer { operation.shape().moved } else { 0 };
     buffer.untouched_but(changed).map_err(|text| Complaint::of(Verdict::Corrupt, text))?;
     Ok(None)
 }
@@ -92,7 +93,7 @@ fn counts(operation: &dyn Operation, options: &Options, stage: Stage, clean: u64
             Stage::First => 1,
             Stage::Second(times) => times,
         };
-        if options.fs == FsReply::Swallow && operation.in_pieces() {
+        if options.fs == FsReply::Swallow && operation.shape().in_pieces {
             // The file system goes on after a failed copy and meets the next absent page, too.
             crate::ensure!(delta.faults() >= delta.repeats(), "{} faults", delta.faults());
             crate::ensure!(delta.repeats() >= 1, "no repeat");
@@ -117,7 +118,7 @@ fn positions(operation: &dyn Operation) -> Result<(), String> {
     if let Some((descriptor, _, after)) = operation.position() {
         expect("the file position", position_of(descriptor)?, after)?;
     }
-    let mapped = operation.mapped();
+    let mapped = operation.shape().mapped;
     if mapped.descriptor >= 0 {
         expect("the position of the mapped file", position_of(mapped.descriptor)?, ELSEWHERE)?;
     }
@@ -137,7 +138,7 @@ pub struct Wanted {
 
 /// Runs every schedule at every stage of `stages` and reports what is wanted, under names that end in `suffix`.
 pub fn run(suite: &mut Suite, operation: &mut dyn Operation, stages: &[Stage], wanted: Wanted, prefix: &str) {
-    let name = operation.name();
+    let name = operation.shape().name;
     let clean = match clean_requests(operation) {
         Ok(clean) => clean,
         Err(why) => return suite.check(&format!("{prefix}{name}.clean"), |_| Err(why)),
@@ -147,7 +148,7 @@ pub fn run(suite: &mut Suite, operation: &mut dyn Operation, stages: &[Stage], w
         for schedule in Schedule::all() {
             let where_ =
                 format!("{name}.{}{}.{}", schedule.position_name(), schedule.boundary_name(), stage.name());
-            let layout = schedule.layout(operation.bytes(), operation.moved());
+            let layout = schedule.layout(operation.shape().bytes, operation.shape().moved);
             let judged = judge(operation, &options, layout, *stage, clean);
             let Judged { record, result, repeats, position } = match judged {
                 Ok(judged) => judged,

@@ -15,8 +15,8 @@ use super::super::case::Complaint;
 use super::super::raw;
 use super::super::suite::Explain;
 use super::super::text::text_byte;
-use super::Operation;
 use super::data::check_equal;
+use super::{Operation, Shape};
 
 /// The directory that is listed.
 pub const DIRECTORY: &str = "/dir";
@@ -52,23 +52,16 @@ impl Getdents {
 }
 
 impl Operation for Getdents {
-    fn name(&self) -> &'static str {
-        "GETDENTS"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        4096
-    }
-    fn moved(&self) -> u64 {
-        self.reference.len() as u64
-    }
-    fn writes_buffer(&self) -> bool {
-        true
-    }
-    fn in_pieces(&self) -> bool {
-        false
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "GETDENTS",
+            mapped: self.mapped,
+            bytes: 4096,
+            moved: self.reference.len() as u64,
+            answer: self.reference.len() as u64,
+            writes_buffer: true,
+            in_pieces: false,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
         user::lseek(self.descriptor, 0, SEEK_SET).explain("lseek").map(drop)
@@ -111,23 +104,16 @@ impl Rdlink {
 }
 
 impl Operation for Rdlink {
-    fn name(&self) -> &'static str {
-        "RDLINK"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        1024
-    }
-    fn moved(&self) -> u64 {
-        TARGET
-    }
-    fn writes_buffer(&self) -> bool {
-        true
-    }
-    fn in_pieces(&self) -> bool {
-        false
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "RDLINK",
+            mapped: self.mapped,
+            bytes: 1024,
+            moved: TARGET,
+            answer: TARGET,
+            writes_buffer: true,
+            in_pieces: false,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
         Ok(())
@@ -159,26 +145,16 @@ impl Slink {
 }
 
 impl Operation for Slink {
-    fn name(&self) -> &'static str {
-        "SLINK"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        TARGET
-    }
-    fn moved(&self) -> u64 {
-        TARGET
-    }
-    fn answer(&self) -> u64 {
-        0
-    }
-    fn writes_buffer(&self) -> bool {
-        false
-    }
-    fn in_pieces(&self) -> bool {
-        false
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "SLINK",
+            mapped: self.mapped,
+            bytes: TARGET,
+            moved: TARGET,
+            answer: 0,
+            writes_buffer: false,
+            in_pieces: false,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
         match user::unlink(NEW_LINK) {
@@ -219,26 +195,16 @@ impl Stat {
 }
 
 impl Operation for Stat {
-    fn name(&self) -> &'static str {
-        "STAT"
-    }
-    fn mapped(&self) -> Mapped {
-        self.mapped
-    }
-    fn bytes(&self) -> u64 {
-        size_of::<vfs::Stat>() as u64
-    }
-    fn moved(&self) -> u64 {
-        size_of::<vfs::Stat>() as u64
-    }
-    fn answer(&self) -> u64 {
-        0
-    }
-    fn writes_buffer(&self) -> bool {
-        true
-    }
-    fn in_pieces(&self) -> bool {
-        false
+    fn shape(&self) -> Shape {
+        Shape {
+            name: "STAT",
+            mapped: self.mapped,
+            bytes: size_of::<vfs::Stat>() as u64,
+            moved: size_of::<vfs::Stat>() as u64,
+            answer: 0,
+            writes_buffer: true,
+            in_pieces: false,
+        }
     }
     fn reset(&mut self) -> Result<(), String> {
         Ok(())

@@ -77,12 +77,16 @@ pub fn errors(suite: &mut Suite, operation: &mut dyn Operation) {
         FsReply::Efault => ("F7", Errno::EFAULT, u64::from(options.retry == Retry::Efault)),
         _ => return suite.skip("F6, F7", "the machine has neither fs=restart nor fs=efault"),
     };
-    suite.case(&format!("{number}.{}", operation.name()), |record| {
+    suite.case(&format!("{number}.{}", operation.shape().name), |record| {
         let mut body = || {
             operation.rewind()?;
-            let layout = Layout::plain(1, operation.bytes());
-            let buffer =
-                Buffer::new(operation.mapped(), layout, Stage::Second(1), operation.writes_buffer())?;
+            let layout = Layout::plain(1, operation.shape().bytes);
+            let buffer = Buffer::new(
+                operation.shape().mapped,
+                layout,
+                Stage::Second(1),
+                operation.shape().writes_buffer,
+            )?;
             let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
             expect_error("the request", answer, error)?;
             expect("repeats", delta.repeats(), repeats)?;
@@ -102,12 +106,13 @@ pub fn errors(suite: &mut Suite, operation: &mut dyn Operation) {
 /// both; here is only the request and what it must have been.
 pub fn second_attempt(suite: &mut Suite, operation: &mut dyn Operation) {
     let retry = suite.options().retry;
-    suite.check(&format!("F8.{}", operation.name()), |record| {
+    suite.check(&format!("F8.{}", operation.shape().name), |record| {
         operation.reset()?;
-        let layout = Layout::plain(123, operation.bytes());
-        let buffer = Buffer::new(operation.mapped(), layout, Stage::Second(1), operation.writes_buffer())?;
+        let layout = Layout::plain(123, operation.shape().bytes);
+        let buffer =
+            Buffer::new(operation.shape().mapped, layout, Stage::Second(1), operation.shape().writes_buffer)?;
         let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
-        expect("the answer", answer.explain("the request")?, operation.answer())?;
+        expect("the answer", answer.explain("the request")?, operation.shape().answer)?;
         operation.verify(&buffer).map_err(|complaint| complaint.text)?;
         expect("faults", delta.faults(), 2)?;
         // Without CPF_TRY the second attempt waits for its page and is not repeated.
@@ -118,15 +123,15 @@ pub fn second_attempt(suite: &mut Suite, operation: &mut dyn Operation) {
 
 /// F9: memory that cannot be brought in.
 pub fn hopeless(suite: &mut Suite, operation: &mut dyn Operation) {
-    let name = operation.name();
+    let name = operation.shape().name;
     suite.check(&format!("F9.{name}.hole"), |record| hole(record, operation));
-    if operation.writes_buffer() {
+    if operation.shape().writes_buffer {
         suite.check(&format!("F9.{name}.read-only"), |record| read_only(record, operation));
     }
     suite.check(&format!("F9.{name}.kernel-address"), |record| {
         for address in [USER_END, 0x0000_8000_0000_0000, 0xffff_8000_0010_0000, u64::MAX - 10] {
             operation.reset()?;
-            let (answer, delta) = record.measure(|| operation.perform(address, operation.bytes()))?;
+            let (answer, delta) = record.measure(|| operation.perform(address, operation.shape().bytes))?;
             expect_error("the request", answer, Errno::EFAULT)?;
             expect("grants left", delta.leaked(), 0)?;
             undone(operation)?;
@@ -147,9 +152,10 @@ fn hole(record: &mut Record, operation: &mut dyn Operation) -> Result<(), String
     operation.reset()?;
     // The last byte that is touched lies alone on a page, and that page is no page of the address space.
     let schedule = Schedule { position: Position::Last, boundary: 1 };
-    let layout = schedule.layout(operation.bytes(), operation.moved()).without(0);
-    let buffer = Buffer::new(operation.mapped(), layout, Stage::Second(1), operation.writes_buffer())?;
-    buffer.punch(layout.page_of(operation.moved() - 1))?;
+    let layout = schedule.layout(operation.shape().bytes, operation.shape().moved).without(0);
+    let buffer =
+        Buffer::new(operation.shape().mapped, layout, Stage::Second(1), operation.shape().writes_buffer)?;
+    buffer.punch(layout.page_of(operation.shape().moved - 1))?;
     let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
     buffer.abandon()?;
     expect_error("the request", answer, Errno::EFAULT)?;
@@ -161,10 +167,10 @@ fn hole(record: &mut Record, operation: &mut dyn Operation) -> Result<(), String
 
 fn read_only(record: &mut Record, operation: &mut dyn Operation) -> Result<(), String> {
     operation.reset()?;
-    let length = operation.bytes().next_multiple_of(PAGE);
-    let descriptor = operation.mapped().descriptor;
+    let length = operation.shape().bytes.next_multiple_of(PAGE);
+    let descriptor = operation.shape().mapped.descriptor;
     let address = user::mmap(length, PROT_READ, MAP_PRIVATE, descriptor, 0).explain("mmap")?;
-    let (answer, delta) = record.measure(|| operation.perform(address, operation.bytes()))?;
+    let (answer, delta) = record.measure(|| operation.perform(address, operation.shape().bytes))?;
     let start = core::ptr::with_exposed_provenance::<u8>(address as usize);
     // SAFETY: the mapping is readable and nobody may write it.
     let bytes = unsafe { core::slice::from_raw_parts(start, length as usize) };
@@ -185,8 +191,8 @@ pub fn symlink_once(suite: &mut Suite, operation: &mut dyn Operation, stages: &[
             let clean = super::positions::clean_requests(operation)?;
             operation.reset()?;
             let layout = Schedule { position: Position::Last, boundary: 1 }
-                .layout(operation.bytes(), operation.moved());
-            let buffer = Buffer::new(operation.mapped(), layout, *stage, false)?;
+                .layout(operation.shape().bytes, operation.shape().moved);
+            let buffer = Buffer::new(operation.shape().mapped, layout, *stage, false)?;
             let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
             expect("the answer", answer.explain("symlink")?, 0)?;
             expect("repeats", delta.repeats(), 1)?;
@@ -286,16 +292,16 @@ fn read_end(
 
 /// F13 of GETDENTS: at the end of a directory no page is touched; of RDLINK: a buffer longer than the target.
 pub fn short_answers(suite: &mut Suite, operation: &mut dyn Operation) {
-    suite.check(&format!("F13.{}", operation.name()), |record| {
+    suite.check(&format!("F13.{}", operation.shape().name), |record| {
         operation.reset()?;
         // The touched bytes end exactly at a page boundary; the next page is absent, and stays so.
         let schedule = Schedule { position: Position::Last, boundary: 0 };
-        let layout = schedule.layout(operation.bytes(), operation.moved());
-        let behind = layout.page_of(operation.moved() - 1) + 1;
+        let layout = schedule.layout(operation.shape().bytes, operation.shape().moved);
+        let behind = layout.page_of(operation.shape().moved - 1) + 1;
         crate::ensure!(behind < layout.pages, "the buffer ends with what is touched");
-        let buffer = Buffer::new(operation.mapped(), layout.without(1 << behind), Stage::First, true)?;
+        let buffer = Buffer::new(operation.shape().mapped, layout.without(1 << behind), Stage::First, true)?;
         let (answer, delta) = record.measure(|| operation.perform(buffer.address(), layout.bytes))?;
-        expect("the answer", answer.explain("the request")?, operation.answer())?;
+        expect("the answer", answer.explain("the request")?, operation.shape().answer)?;
         expect("faults", delta.faults(), 0)?;
         operation.verify(&buffer).map_err(|complaint| complaint.text)
     });
