@@ -24,6 +24,10 @@ pub fn late() -> Layout {
     layout.without(1 << (layout.pages - 1))
 }
 
+/// Yields by which one of two drifts against the other in each round, and rounds after which it is where it was.
+const DRIFT: u64 = 25;
+const DRIFTS: u64 = 40;
+
 /// How often: in the seed's system until it hangs, which is a matter of who waits for the disk when.
 pub fn rounds(suite: &Suite, hardened: u64) -> u64 {
     if suite.options().mode == Mode::Hardened { hardened } else { 200 }
@@ -54,8 +58,12 @@ pub fn each_others_files(suite: &mut Suite) {
                 let layout = late();
                 here(0)?;
                 wait_for_go()?;
-                for _ in 0..rounds {
+                for round in 0..rounds {
                     let buffer = Buffer::new(other, layout, Stage::First, false)?;
+                    // Two that do the same go in step, on some hosts for ever; so one of them drifts against the other.
+                    for _ in 0..me as u64 * DRIFT * (round % DRIFTS) {
+                        ipc::yield_now();
+                    }
                     // At an odd place: what is there has to come from the disk first.
                     user::lseek(file, 1001, SEEK_SET).explain("lseek")?;
                     let count = user::write_raw(file, buffer.address(), layout.bytes).explain("write")?;
