@@ -143,7 +143,8 @@ fn no_head_is_ever_lost() {
         let counts = rig.borrow().counts();
         let cases = u64::from(config().cases);
         assert!(answered.get() as u64 > cases, "{engine}: only {} chains had a status", answered.get());
-        assert!(counts.bytes_read > cases * 50 && counts.bytes_written > cases * 50, "{engine}: {counts:?}");
+        // Cases are drawn anew each time; the bounds are far enough from the means (100 bytes and more) for any draw.
+        assert!(counts.bytes_read > cases * 10 && counts.bytes_written > cases * 10, "{engine}: {counts:?}");
         assert!(counts.errors > cases && counts.without_status > cases, "{engine}: {counts:?}");
     });
 }
