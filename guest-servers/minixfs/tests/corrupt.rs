@@ -2,46 +2,15 @@
 //! endless walk.
 
 mod common;
+#[path = "common/image.rs"]
+mod image;
 
-use common::{ATTRIBUTES, DIRECTORY, Memory, fresh, list, mount, read, truncate, write};
+use common::{ATTRIBUTES, DIRECTORY, Memory, list, mount, read, truncate};
+use image::{DIR, FILE, LINK, TABLE, get, image, inode_at, put, slot};
 use proptest::prelude::*;
 use refault_minixfs::{
     Access, BlockStore, Error, Inode, IoError, Location, MemoryStore, ROOT_INODE, Superblock, Volume,
 };
-
-/// An image with a file that uses double indirection, a directory, and a symbolic link.
-fn image() -> Vec<u8> {
-    let mut volume = fresh(2048, Some(64));
-    let file = volume.create(ROOT_INODE, b"file", ATTRIBUTES).unwrap();
-    write(&mut volume, file, 0, &vec![1; 300 * 1024]).unwrap();
-    let directory = volume.mkdir(ROOT_INODE, b"dir", DIRECTORY).unwrap();
-    volume.create(directory, b"inner", ATTRIBUTES).unwrap();
-    volume.symlink(ROOT_INODE, b"link", b"dir/inner", ATTRIBUTES).unwrap();
-    assert_eq!((file, directory), (FILE, DIR));
-    volume.into_store().into_bytes()
-}
-
-const FILE: u32 = 2;
-const DIR: u32 = 3;
-const LINK: u32 = 5;
-const TABLE: usize = 4 * 1024;
-
-fn inode_at(number: u32) -> usize {
-    TABLE + (number as usize - 1) * 64
-}
-
-/// Byte offset of a zone slot of an inode.
-fn slot(number: u32, index: usize) -> usize {
-    inode_at(number) + 24 + index * 4
-}
-
-fn put(image: &mut [u8], at: usize, value: u32) {
-    image[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-fn get(image: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(image[at..at + 4].try_into().unwrap())
-}
 
 fn what<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
     match result {

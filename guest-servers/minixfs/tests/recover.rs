@@ -1,47 +1,18 @@
 //! Mending: what a death leaves behind, one thing at a time, and images that lie.
 
 mod common;
+#[path = "common/image.rs"]
+mod image;
 #[path = "common/check.rs"]
 mod judge;
 
-use common::{ATTRIBUTES, DIRECTORY, fresh, fsck, list, mount, read, write};
+use common::{fsck, list, mount, read};
+use image::{DIR, FILE, TABLE, get, image, inode_at, put, slot};
 use judge::check;
 use proptest::prelude::*;
 use refault_minixfs::{Error, MemoryStore, ROOT_INODE, Report, Result, Superblock, Volume};
 
-const FILE: u32 = 2;
-const DIR: u32 = 3;
-const TABLE: usize = 4 * 1024;
 const ZONE_MAP: usize = 3 * 1024;
-
-/// An image with a file that uses double indirection, a directory with a file in it, and a symbolic link.
-fn image() -> Vec<u8> {
-    let mut volume = fresh(2048, Some(64));
-    let file = volume.create(ROOT_INODE, b"file", ATTRIBUTES).unwrap();
-    write(&mut volume, file, 0, &vec![1; 300 * 1024]).unwrap();
-    let directory = volume.mkdir(ROOT_INODE, b"dir", DIRECTORY).unwrap();
-    let inner = volume.create(directory, b"inner", ATTRIBUTES).unwrap();
-    write(&mut volume, inner, 0, b"inside").unwrap();
-    volume.symlink(ROOT_INODE, b"link", b"dir/inner", ATTRIBUTES).unwrap();
-    assert_eq!((file, directory), (FILE, DIR));
-    volume.into_store().into_bytes()
-}
-
-fn inode_at(number: u32) -> usize {
-    TABLE + (number as usize - 1) * 64
-}
-
-fn slot(number: u32, index: usize) -> usize {
-    inode_at(number) + 24 + index * 4
-}
-
-fn put(image: &mut [u8], at: usize, value: u32) {
-    image[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-fn get(image: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(image[at..at + 4].try_into().unwrap())
-}
 
 fn recover(bytes: Vec<u8>) -> Result<(Vec<u8>, Report)> {
     let superblock = Superblock::parse(&bytes[1024..], bytes.len() as u64).unwrap();

@@ -82,8 +82,7 @@ pub struct Standstill {
     /// Some edge contains each of these texts.
     pub edges: Vec<String>,
     /// Processes that wait for one another in a circle, each for the next and the last for the first, wherever it begins; steps
-    /// inside a process do not count. Empty when
-    /// there must be none: somebody then waits for nobody who waits.
+    /// inside a process do not count. Empty when there must be none: somebody then waits for nobody who waits.
     pub circle: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use refault_abi::Message;
 use refault_rt::user::{self, Forked};
-use refault_rt::{Endpoint, ipc};
+use refault_rt::{Endpoint, ipc, kernel};
 
 use super::measure::Delta;
 use super::suite::{Explain, Record, expect};
@@ -96,6 +96,13 @@ pub fn all_go(record: &mut Record, children: &[Child]) -> Result<Delta, String> 
     })?;
     answer?;
     Ok(delta)
+}
+
+/// Lets some time go by: until another look at something that may take until the reincarnation server has made a successor.
+pub fn look_later() -> Result<(), String> {
+    const MICROSECONDS: u64 = 50_000;
+    kernel::setalarm(MICROSECONDS).explain("the alarm")?;
+    ipc::receive(Endpoint::CLOCK).explain("waiting for the alarm").map(drop)
 }
 
 /// In a child: waits for [`Child::go`].

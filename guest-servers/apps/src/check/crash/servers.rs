@@ -16,7 +16,7 @@ use refault_abi::{Endpoint, Errno, pm};
 use refault_rt::{ipc, kernel, user};
 
 use crate::check::buffer::{Buffer, Mapped, Stage};
-use crate::check::family::{Child, all_good, here, wait_for_go};
+use crate::check::family::{Child, all_good, here, look_later, wait_for_go};
 use crate::check::retry::data::check_pattern;
 use crate::check::schedule::Layout;
 use crate::check::suite::{Explain, Record, Suite, expect};
@@ -46,9 +46,6 @@ pub fn run(suite: &mut Suite, wanted: &dyn Fn(&str) -> bool) {
     }
 }
 
-/// Microseconds between two looks at a slot whose next server has not been made yet.
-const LOOK_AGAIN: u64 = 50_000;
-
 /// Who serves a slot now, or when the reincarnation server has let some time go by since the last death. It ends with the
 /// machine's time if there never is anybody.
 fn server_at(place: Endpoint) -> Result<Endpoint, String> {
@@ -58,8 +55,7 @@ fn server_at(place: Endpoint) -> Result<Endpoint, String> {
             Err(Errno::ESRCH) => {}
             Err(error) => return Err(format!("who is there: {error}")),
         }
-        kernel::setalarm(LOOK_AGAIN).explain("the alarm")?;
-        ipc::receive(Endpoint::CLOCK).explain("waiting for a successor")?;
+        look_later()?;
     }
 }
 
@@ -165,7 +161,7 @@ fn killed(record: &mut Record, place: Endpoint, heard: bool, write: bool) -> Res
             let before = kernel::counter(Counter::FsRequests).explain("COUNTER")?;
             let mut patience = 200_000u32;
             while kernel::counter(Counter::FsRequests).explain("COUNTER")? < before + 6 && patience > 0 {
-                refault_rt::ipc::yield_now();
+                ipc::yield_now();
                 patience -= 1;
             }
         }

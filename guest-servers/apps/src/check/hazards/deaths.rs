@@ -20,7 +20,7 @@ use refault_rt::{ipc, kernel};
 
 use super::absent;
 use crate::check::buffer::{Buffer, Mapped, Stage};
-use crate::check::family::{Child, here, wait_for_go};
+use crate::check::family::{Child, here, look_later, wait_for_go};
 use crate::check::measure::Snapshot;
 use crate::check::schedule::Layout;
 use crate::check::suite::{Explain, Record, Suite, expect};
@@ -29,8 +29,7 @@ use crate::check::suite::{Explain, Record, Suite, expect};
 const CROWD: u64 = 8;
 /// Most turns in which something is waited for that happens within a few.
 const TURNS: u32 = 100_000;
-/// Microseconds between two looks at something that may take until a server has been replaced, and most of these looks.
-const LOOK_AGAIN: u64 = 50_000;
+/// Most looks, with time between them, at something that may take until a server has been replaced.
 const LOOKS: u32 = 1200;
 
 /// How a process has its pages brought in.
@@ -101,8 +100,7 @@ fn until_answered() -> Result<(), String> {
         if user::memory_usage().explain("memory usage")?.requests == 0 {
             return Ok(());
         }
-        kernel::setalarm(LOOK_AGAIN).explain("the alarm")?;
-        ipc::receive(Endpoint::CLOCK).explain("waiting for VFS's answers")?;
+        look_later()?;
     }
     Err(String::from("VFS does not answer what VM asked"))
 }
