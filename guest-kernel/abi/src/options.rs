@@ -95,6 +95,9 @@ pub struct Options {
     /// `watchdog=`: milliseconds of the guest's time in which nothing at all runs, after which the kernel declares the
     /// system wedged, prints who waits for whom and ends the machine; 0 (default) for never.
     pub watchdog: u32,
+    /// `seek=`: microseconds that the block driver lets go by before each transfer, during which others run; 0 (default) for none. A
+    /// disk that is a file in the host's memory answers at once; what happens only while a disk works needs one that does not.
+    pub seek: u32,
     /// `bug=`: the seeded bug to have, for the mutation score; only builds with bugs compiled in take one.
     pub bug: Option<Bug>,
 }
@@ -125,6 +128,7 @@ impl Options {
             cpf_try: true,
             measure: false,
             watchdog: 0,
+            seek: 0,
             bug: None,
         };
         let (mut mark, mut retry) = (None, None);
@@ -162,6 +166,11 @@ impl Options {
                     let parsed = value.parse().ok().filter(|time| *time <= WATCHDOG_MAX);
                     options.watchdog = parsed.ok_or(BadOption { word, expected })?;
                 }
+                ("seek", value) => {
+                    let expected = "microseconds, 0 to 1000000";
+                    let parsed = value.parse().ok().filter(|time| *time <= SEEK_MAX);
+                    options.seek = parsed.ok_or(BadOption { word, expected })?;
+                }
                 ("bug", name) => {
                     options.bug = Some(Bug::named(name).ok_or(BadOption { word, expected: BUGS })?)
                 }
@@ -181,6 +190,8 @@ impl Options {
 
 /// Longest watchdog time, in milliseconds.
 const WATCHDOG_MAX: u32 = 3_600_000;
+/// Longest time of a seek, in microseconds.
+const SEEK_MAX: u32 = 1_000_000;
 /// What `bug=` may be.
 const BUGS: &str = "the name of a seeded bug that is compiled in";
 
@@ -246,6 +257,8 @@ mod tests {
         assert!(Options::parse("measure=on").unwrap().measure && !faithful.measure);
         assert_eq!(Options::parse("try=maybe").unwrap_err().expected, "on or off");
         assert_eq!(Options::parse("watchdog=soon").unwrap_err().word, "watchdog=soon");
+        assert_eq!(Options::parse("seek=1000").unwrap().seek, 1000);
+        assert_eq!(Options::parse("seek=1000001").unwrap_err().word, "seek=1000001");
     }
 
     #[test]

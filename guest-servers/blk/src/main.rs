@@ -18,8 +18,8 @@ use alloc::vec::Vec;
 use refault_abi::bdev::{self, Disk, Transfer};
 use refault_abi::{Endpoint, Errno, Message, Result, cdev};
 use refault_rt::ipc::Received;
-use refault_rt::kernel;
 use refault_rt::server::{self, Answer};
+use refault_rt::{info, ipc, kernel};
 
 use driver::Driver;
 use refault_blk::request::Direction;
@@ -37,11 +37,14 @@ struct Disks {
     drivers: Vec<Option<Driver>>,
     /// An alarm is set.
     ticking: bool,
+    /// Microseconds that go by before each transfer.
+    seek: u64,
 }
 
 fn main(_args: refault_rt::start::Args) -> i32 {
     let drivers = hardware::find().into_iter().map(|found| found.map(Driver::new)).collect();
-    let mut disks = Disks { drivers, ticking: false };
+    let seek = info::options().map_or(0, |options| options.seek.into());
+    let mut disks = Disks { drivers, ticking: false, seek };
     let mut request = server::next();
     loop {
         let mut done = Done::new();
@@ -100,6 +103,16 @@ impl Disks {
         }
     }
 
+    /// Lets the time of a seek go by, if there is one: everybody else runs meanwhile.
+    fn seek(&mut self) {
+        if self.seek != 0 && kernel::setalarm(self.seek).is_ok() {
+            // There is one alarm: the tick's was replaced.
+            self.ticking = false;
+            // Only a kernel that is ending refuses; then nothing is to be waited for.
+            let _ = ipc::receive(Endpoint::CLOCK);
+        }
+    }
+
     fn driver(&mut self, disk: u64) -> Result<&mut Driver> {
         let place = usize::try_from(disk).ok().and_then(|disk| self.drivers.get_mut(disk));
         place.and_then(Option::as_mut).ok_or(Errno::ENXIO)
@@ -119,6 +132,7 @@ impl Disks {
                 let transfer: Transfer = message.get();
                 let reads = message.kind() == bdev::READ;
                 let direction = if reads { Direction::Read } else { Direction::Write };
+                self.seek();
                 self.begin(transfer.disk, request, done, |driver| {
                     driver.transfer(request, &transfer, direction)
                 });

@@ -85,13 +85,21 @@ pub fn all_good(children: &[Child]) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until all of them are where they say [`here`], drops all caches, lets them go on together, and waits for their good ends;
-/// what happened from their going on.
-pub fn all_go(record: &mut Record, children: &[Child]) -> Result<Delta, String> {
-    children.iter().try_for_each(|child| child.arrived().map(drop))?;
-    user::flush_caches().explain("flushing the caches")?;
+/// In each of `rounds`: waits until all of them are where they say [`here`], drops all caches, and lets them go on together, so that
+/// each finds the others at work. Then waits for their good ends; what happened from their first going on.
+pub fn all_go(record: &mut Record, children: &[Child], rounds: u64) -> Result<Delta, String> {
+    let gather = || {
+        children.iter().try_for_each(|child| child.arrived().map(drop))?;
+        user::flush_caches().explain("flushing the caches").map(drop)
+    };
+    let go = || children.iter().try_for_each(|child| child.go());
+    gather()?;
     let (answer, delta) = record.measure(|| {
-        children.iter().try_for_each(|child| child.go())?;
+        go()?;
+        for _ in 1..rounds {
+            gather()?;
+            go()?;
+        }
         all_good(children)
     })?;
     answer?;

@@ -24,10 +24,6 @@ pub fn late() -> Layout {
     layout.without(1 << (layout.pages - 1))
 }
 
-/// Yields by which one of two drifts against the other in each round, and rounds after which it is where it was.
-const DRIFT: u64 = 25;
-const DRIFTS: u64 = 40;
-
 /// How often: in the seed's system until it hangs, which is a matter of who waits for the disk when.
 pub fn rounds(suite: &Suite, hardened: u64) -> u64 {
     if suite.options().mode == Mode::Hardened { hardened } else { 200 }
@@ -56,23 +52,20 @@ pub fn each_others_files(suite: &mut Suite) {
             children.push(Child::run(|| {
                 let file = user::open(names[me], O_RDWR, 0).explain("open")?;
                 let layout = late();
-                here(0)?;
-                wait_for_go()?;
-                for round in 0..rounds {
+                for _ in 0..rounds {
                     let buffer = Buffer::new(other, layout, Stage::First, false)?;
-                    // Two that do the same go in step, on some hosts for ever; so one of them drifts against the other.
-                    for _ in 0..me as u64 * DRIFT * (round % DRIFTS) {
-                        ipc::yield_now();
-                    }
                     // At an odd place: what is there has to come from the disk first.
                     user::lseek(file, 1001, SEEK_SET).explain("lseek")?;
+                    // Two that only repeat the same go in step on some hosts, one behind the other for ever: they start together.
+                    here(0)?;
+                    wait_for_go()?;
                     let count = user::write_raw(file, buffer.address(), layout.bytes).explain("write")?;
                     expect("the answer", count, layout.bytes)?;
                 }
                 Ok(())
             })?);
         }
-        let delta = all_go(record, &children)?;
+        let delta = all_go(record, &children, rounds)?;
         crate::ensure!(delta.faults() >= 2, "only {} faults", delta.faults());
         expect("grants left", delta.leaked(), 0)
     });
@@ -138,7 +131,7 @@ pub fn twelve(suite: &mut Suite) {
                 Ok(())
             })?);
         }
-        let delta = all_go(record, &children)?;
+        let delta = all_go(record, &children, 1)?;
         let wanted = u64::from(READERS) * rounds;
         crate::ensure!(delta.faults() >= wanted, "only {} faults for {wanted} reads", delta.faults());
         expect("grants left", delta.leaked(), 0)

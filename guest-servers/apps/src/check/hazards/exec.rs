@@ -123,7 +123,7 @@ pub fn no_worker_left(suite: &mut Suite) {
             }
             Ok(())
         })?);
-        let delta = all_go(record, &children)?;
+        let delta = all_go(record, &children, 1)?;
         crate::ensure!(delta.faults() >= WRITERS * rounds, "only {} faults", delta.faults());
         expect("grants left", delta.leaked(), 0)
     });
