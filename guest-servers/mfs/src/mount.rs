@@ -243,7 +243,7 @@ impl<S: System> Mounted<S> {
         Ok(())
     }
 
-    /// Which bytes of a page are where on the disk; holes are left out, and what lies behind `size`.
+    /// Which bytes of a page are where on the disk; holes are left out, what lies behind `size`, and what is damaged behind the end.
     pub(crate) fn runs(&mut self, key: PageKey, size: u64) -> core::result::Result<Vec<Run>, Error> {
         let block_size = self.volume.superblock().block_size() as usize;
         let per_page = (PAGE as u32).checked_div(block_size as u32).unwrap_or(1);
@@ -254,7 +254,12 @@ impl<S: System> Mounted<S> {
             if key.offset().saturating_add(start as u64) >= size {
                 break;
             }
-            let Some(zone) = self.volume.map(key.inode, first.saturating_add(index))? else { continue };
+            let zone = match self.volume.map(key.inode, first.saturating_add(index)) {
+                Ok(Some(zone)) => zone,
+                Ok(None) => continue,
+                Err(error) if self.is_behind(key, start, error) => continue,
+                Err(error) => return Err(error),
+            };
             let position = u64::from(zone).saturating_mul(block_size as u64);
             let end = start.saturating_add(block_size);
             match runs.last_mut() {
@@ -269,6 +274,14 @@ impl<S: System> Mounted<S> {
             }
         }
         Ok(runs)
+    }
+
+    /// Whether `error` is a damaged pointer behind the end of a file, from byte `start` of a page on: no byte of the file is there, and
+    /// what is before it can be written all the same.
+    fn is_behind(&mut self, key: PageKey, start: usize, error: Error) -> bool {
+        let at = key.offset().saturating_add(start as u64);
+        matches!(error, Error::Corrupt(_))
+            && self.volume.inode(key.inode).is_ok_and(|inode| at >= u64::from(inode.size))
     }
 
     /// Sees to it that one more page fits.

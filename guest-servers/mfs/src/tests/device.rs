@@ -301,6 +301,24 @@ fn references_are_taken_again_after_a_restart() {
     );
 }
 
+/// Somebody spoils the indirect block so that pointers behind the end of the file lead nowhere; a write that comes upon them fails
+/// half way. What was written before is on the disk, and the disk can be read.
+#[test]
+fn a_damaged_pointer_behind_the_end_keeps_nothing_from_the_disk() {
+    let mut client = Client::mounted(image(200), FsReply::Partial, Limits { buffers: 5, pages: 5 });
+    let file = client.create("f");
+    let first = client.image().iter().rposition(|&byte| byte != 0xee).unwrap().next_multiple_of(KIB);
+    assert_eq!(client.write(file, 7 * KIB as u64, b"x"), Ok(1));
+    // The indirect block is the first zone taken; from its 42nd pointer on there is noise.
+    client.bwrite((first + 42 * 4) as u64, &noise(0x81, 46)).unwrap();
+    assert_eq!(client.write(file, 47_768, &noise(2, 7701)), Err(Errno::EIO));
+    let disk = client.bread(0, 200 * KIB as u64).unwrap();
+    let mut fresh = Client::mounted(disk, FsReply::Partial, Limits::default());
+    let bytes = fresh.read(file, 47_768, 8000);
+    assert_eq!(bytes, client.read(file, 47_768, 8000));
+    assert_eq!(bytes, Ok(noise(2, 7701)[..49 * KIB - 47_768].to_vec()), "up to the first damaged pointer");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(u32, u16),
