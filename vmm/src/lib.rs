@@ -18,6 +18,7 @@ pub mod bench;
 pub mod boot;
 #[cfg(test)]
 mod boot_image;
+pub mod campaign;
 pub mod cli;
 pub mod demo;
 pub mod doctor;
@@ -30,6 +31,7 @@ pub mod layout;
 pub mod memory;
 pub mod micro;
 pub mod mkfs;
+pub mod snapshot;
 pub mod suite;
 pub mod vcpu;
 pub mod vm;

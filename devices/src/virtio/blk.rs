@@ -31,6 +31,7 @@ use super::{Broken, GuestRam, VirtioDevice, Work};
 
 pub mod counters;
 pub mod engine;
+pub mod faults;
 pub mod image;
 mod request;
 mod ring;

@@ -54,6 +54,9 @@ pub mod reg {
     pub const AWAY_TIMES: u64 = 0x68;
     /// W 64: an event: code in the low half, value in the high half.
     pub const EVENT: u64 = 0x58;
+    /// R 64 (or two 32-bit halves): a number for the guest's program, from whoever started the machine; another one each time
+    /// it is put back to its ready mark ([`super::event::READY`]).
+    pub const ARGUMENT: u64 = 0x70;
 }
 
 /// Bits of [`reg::FEATURES`].
@@ -66,6 +69,8 @@ pub mod feature {
     pub const REPORT: u32 = 4;
     /// The guest may have pages of its own taken away ([`super::reg::PAGE_AWAY`]).
     pub const AWAY: u32 = 8;
+    /// [`super::reg::ARGUMENT`] can be read.
+    pub const ARGUMENT: u32 = 16;
 }
 
 /// Event codes of [`reg::EVENT`].
@@ -78,7 +83,8 @@ pub mod event {
     pub const CASE_BEGIN: u32 = 3;
     /// A test case ends; value: its number.
     pub const CASE_END: u32 = 4;
-    /// The system is up and idle: the place for a snapshot.
+    /// A program has prepared what it needs and nothing is in flight: the place for a snapshot. What the program does next it
+    /// takes from [`reg::ARGUMENT`](super::reg::ARGUMENT), read after this.
     pub const READY: u32 = 5;
     /// The kernel panicked; the text is on the console.
     pub const PANIC: u32 = 6;
@@ -184,6 +190,8 @@ pub mod access {
     pub const USER: u32 = 2;
     /// It was an instruction fetch.
     pub const FETCH: u32 = 4;
+    /// The page is poisoned: the record goes with a machine check (#MC), not with a page fault, and the page never comes back.
+    pub const POISON: u32 = 8;
 }
 
 /// Processors a site page serves.

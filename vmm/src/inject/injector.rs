@@ -19,12 +19,15 @@ use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 
 use super::counters::FaultCounters;
-use super::matcher::{Matcher, SiteName};
+use super::matcher::{Matcher, Numbering, SiteName};
 use super::mechanism::{Mechanism, Notice, TrapPage};
 use super::rule::Rule;
 
 /// Faults that are described one by one in reports; further ones are only counted.
 const LOG_LIMIT: usize = 4096;
+
+/// Sites that are named one by one; further ones are only counted.
+const SITES_LIMIT: usize = 1 << 20;
 
 /// Pages away at once. Where pages are taken away by protection, each splits a mapping in two, and a process may have
 /// 65530 of them (`vm.max_map_count`): without a limit a guest could leave none for the monitor itself.
@@ -108,18 +111,26 @@ impl Wish {
     }
 }
 
-#[derive(Debug)]
-struct State {
-    matcher: Matcher,
+/// What the guest has registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
     records: Option<u64>,
     site_page: Option<u64>,
     kept: BTreeMap<u64, u64>,
     direct_map: Option<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    matcher: Matcher,
+    registered: Registered,
     away: BTreeMap<u64, Arming>,
     was_away: BTreeSet<u64>,
     counters: FaultCounters,
     sequence: u64,
     log: Vec<FaultEvent>,
+    /// Sites passed, if they are to be named.
+    sites: Option<Vec<SiteName>>,
 }
 
 /// See the [module documentation](self).
@@ -136,15 +147,13 @@ impl Injector {
     pub fn new(ram: Arc<GuestRam>, mechanism: Box<dyn Mechanism>, processors: u8, rules: Vec<Rule>) -> Self {
         let state = State {
             matcher: Matcher::new(rules),
-            records: None,
-            site_page: None,
-            kept: BTreeMap::new(),
-            direct_map: None,
+            registered: Registered::default(),
             away: BTreeMap::new(),
             was_away: BTreeSet::new(),
             counters: FaultCounters::default(),
             sequence: 0,
             log: Vec::new(),
+            sites: None,
         };
         Self { ram, mechanism, processors, state: Mutex::new(state) }
     }
@@ -157,14 +166,14 @@ impl Injector {
     /// The guest says where its trap records are; `None` withdraws them. The caller has checked the address.
     pub fn set_records(&self, gpa: Option<u64>) {
         let mut state = self.lock();
-        state.records = gpa;
+        state.registered.records = gpa;
         self.keep(&mut state, Kept::Records, gpa);
     }
 
     /// The guest says where its site page is, and gets the first countdown.
     pub fn set_site_page(&self, gpa: Option<u64>) {
         let mut state = self.lock();
-        state.site_page = gpa;
+        state.registered.site_page = gpa;
         self.keep(&mut state, Kept::Sites, gpa);
         self.set_countdown(&state);
     }
@@ -176,12 +185,12 @@ impl Injector {
 
     /// The base of the guest kernel's linear map.
     pub fn set_direct_map(&self, base: u64) {
-        self.lock().direct_map = (base != 0).then_some(base);
+        self.lock().registered.direct_map = (base != 0).then_some(base);
     }
 
     /// The base of the guest kernel's linear map, if the guest told it.
     pub fn direct_map(&self) -> Option<u64> {
-        self.lock().direct_map
+        self.lock().registered.direct_map
     }
 
     /// The guest is about to touch the page its descriptor names.
@@ -190,6 +199,9 @@ impl Injector {
         if let Some(site) = self.read_site(&state, processor) {
             state.counters.sites += 1;
             let name = state.matcher.name(&site);
+            if let Some(sites) = state.sites.as_mut().filter(|sites| sites.len() < SITES_LIMIT) {
+                sites.push(name);
+            }
             if state.matcher.decide(&name).is_some() {
                 let armed = self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), Some(name), ONCE);
                 state.counters.sites_refused += u64::from(!armed);
@@ -317,6 +329,34 @@ impl Injector {
         (state.counters, state.log.clone())
     }
 
+    /// What the guest has registered, for [`Injector::restart`].
+    pub fn registered(&self) -> Registered {
+        self.lock().registered.clone()
+    }
+
+    /// Begins anew for a machine that has been put back to where this was registered: nothing is away, nothing has been counted,
+    /// and these rules hold, in which requests are numbered as they are seen. With `log_sites` every site is named.
+    pub fn restart(&self, rules: Vec<Rule>, registered: &Registered, log_sites: bool) {
+        self.finish();
+        let mut state = self.lock();
+        *state = State {
+            matcher: Matcher::numbered(rules, Numbering::Seen),
+            registered: registered.clone(),
+            away: BTreeMap::new(),
+            was_away: BTreeSet::new(),
+            counters: FaultCounters::default(),
+            sequence: 0,
+            log: Vec::new(),
+            sites: log_sites.then(Vec::new),
+        };
+        self.set_countdown(&state);
+    }
+
+    /// The sites passed since [`Injector::restart`], if they were to be named.
+    pub fn sites(&self) -> Vec<SiteName> {
+        self.lock().sites.clone().unwrap_or_default()
+    }
+
     /// The sums so far.
     pub fn counters(&self) -> FaultCounters {
         self.lock().counters
@@ -332,7 +372,8 @@ impl Injector {
         if state.away.contains_key(&page) {
             return true;
         }
-        let refused = !self.ram.contains(page, PAGE_SIZE) || state.kept.values().any(|&kept| kept == page);
+        let refused =
+            !self.ram.contains(page, PAGE_SIZE) || state.registered.kept.values().any(|&kept| kept == page);
         if refused || state.away.len() >= AWAY_LIMIT {
             return false;
         }
@@ -365,8 +406,8 @@ impl Injector {
 
     fn read_site(&self, state: &State, processor: u32) -> Option<Site> {
         let index = usize::try_from(processor).ok().filter(|&p| p < SITE_PROCESSORS)?;
-        let at =
-            state.site_page? + (std::mem::offset_of!(SitePage, sites) + index * size_of::<Site>()) as u64;
+        let at = state.registered.site_page?
+            + (std::mem::offset_of!(SitePage, sites) + index * size_of::<Site>()) as u64;
         let mut bytes = [0; size_of::<Site>()];
         self.ram.device_view().read_slice(&mut bytes, GuestAddress(at)).ok()?;
         Site::read_from_bytes(&bytes).ok()
@@ -374,8 +415,8 @@ impl Injector {
 
     /// Rules want to see each site as long as there are rules.
     fn set_countdown(&self, state: &State) {
-        let Some(page) = state.site_page else { return };
-        let countdown = u64::from(state.matcher.wants_sites());
+        let Some(page) = state.registered.site_page else { return };
+        let countdown = u64::from(state.matcher.wants_sites() || state.sites.is_some());
         let at = GuestAddress(page + std::mem::offset_of!(SitePage, countdown) as u64);
         if let Err(why) = self.ram.device_view().write_obj(countdown, at) {
             tracing::warn!("the site page at {page:#x} cannot be written: {why}");
@@ -384,7 +425,9 @@ impl Injector {
 
     /// Fills the processor's trap record, unless there is none or the guest has not read the last one.
     fn fill_record(&self, state: &State, processor: u8, sequence: u64, touch: &Touch) -> bool {
-        let Some(records) = state.records.filter(|_| processor < self.processors) else { return false };
+        let Some(records) = state.registered.records.filter(|_| processor < self.processors) else {
+            return false;
+        };
         let at = GuestAddress(records + u64::from(processor) * size_of::<TrapRecord>() as u64);
         let memory = self.ram.device_view();
         if !matches!(memory.read_obj::<u32>(at), Ok(0)) {
@@ -416,8 +459,8 @@ impl State {
             Kept::Other(which) => which,
         };
         match gpa {
-            Some(gpa) => self.kept.insert(key, gpa & !(PAGE_SIZE - 1)),
-            None => self.kept.remove(&key),
+            Some(gpa) => self.registered.kept.insert(key, gpa & !(PAGE_SIZE - 1)),
+            None => self.registered.kept.remove(&key),
         };
     }
 }

@@ -5,8 +5,10 @@
 //! repeated operation finds it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use refault_abi::doorbell::Site;
+use refault_abi::fs;
 use refault_abi::grant::Tag;
 
 use super::rule::{AccessKind, Page, Rule, RuleAction, Side, Times};
@@ -36,6 +38,28 @@ pub struct SiteName {
     pub access: AccessKind,
 }
 
+/// In the rule language: a rule with this filter wants this site and, within a run, no other.
+impl fmt::Display for SiteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, request, attempt, copy, page, side, access, .. } = self;
+        let operation = fs::operation_name(*operation);
+        write!(
+            f,
+            "{operation} request={request} copy={copy} page={page} attempt={attempt} side={side} access={access}"
+        )
+    }
+}
+
+/// How requests are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numbering {
+    /// By the lender's own numbers.
+    #[default]
+    Lender,
+    /// From 1, in the order in which they are first seen: the same in every run of a session.
+    Seen,
+}
+
 /// What a page of a request is, for counting: rule, operation, request, side, page.
 type PageOfRequest = (usize, u16, u32, Side, u32);
 
@@ -45,12 +69,19 @@ pub struct Matcher {
     rules: Vec<Rule>,
     used: HashMap<PageOfRequest, u32>,
     copies: HashMap<(u16, u32, u16), (u64, u32)>,
+    numbering: Numbering,
+    numbers: HashMap<u32, u32>,
 }
 
 impl Matcher {
     /// A matcher that has seen nothing.
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules, used: HashMap::new(), copies: HashMap::new() }
+        Self::numbered(rules, Numbering::Lender)
+    }
+
+    /// A matcher that has seen nothing, for rules in which requests are numbered like this.
+    pub fn numbered(rules: Vec<Rule>, numbering: Numbering) -> Self {
+        Self { rules, used: HashMap::new(), copies: HashMap::new(), numbering, numbers: HashMap::new() }
     }
 
     /// Whether any site can be of interest: without such a rule the guest's sites cost it nothing.
@@ -66,6 +97,7 @@ impl Matcher {
     /// The site's name; counts the copies of its attempt.
     pub fn name(&mut self, site: &Site) -> SiteName {
         let tag = Tag(site.tag);
+        let request = self.number(tag.request());
         let key = (tag.operation(), tag.request(), tag.attempt());
         if self.copies.len() >= MAX_TRACKED {
             self.copies.clear();
@@ -76,7 +108,7 @@ impl Matcher {
         }
         SiteName {
             operation: tag.operation(),
-            request: tag.request(),
+            request,
             attempt: tag.attempt(),
             copy: seen.1,
             page: site.page,
@@ -84,6 +116,17 @@ impl Matcher {
             side: if site.side == 0 { Side::Granter } else { Side::Grantee },
             access: if site.access == 0 { AccessKind::Read } else { AccessKind::Write },
         }
+    }
+
+    fn number(&mut self, request: u32) -> u32 {
+        if self.numbering == Numbering::Lender {
+            return request;
+        }
+        if self.numbers.len() >= MAX_TRACKED {
+            self.numbers.clear();
+        }
+        let next = self.numbers.len() as u32 + 1;
+        *self.numbers.entry(request).or_insert(next)
     }
 
     /// The action of the first rule that wants the page of this site away now, its count taken.

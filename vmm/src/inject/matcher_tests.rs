@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::inject::parse_rule;
-use refault_abi::fs;
 
 fn matcher(rules: &[&str]) -> Matcher {
     Matcher::new(rules.iter().map(|r| parse_rule(r).unwrap()).collect())
@@ -80,4 +79,31 @@ fn a_range_of_no_pages_has_no_last_page() {
     odd.pages = 0;
     let name = m.name(&odd);
     assert!(m.decide(&name).is_none());
+}
+
+#[test]
+fn a_sites_name_is_a_rule_that_wants_it_alone() {
+    let name = SiteName {
+        operation: fs::READ,
+        request: 3,
+        attempt: 2,
+        copy: 1,
+        page: 4,
+        pages: 5,
+        side: Side::Grantee,
+        access: AccessKind::Read,
+    };
+    let rule = crate::inject::parse_rule(&format!("{name}: reflect")).unwrap();
+    assert!(matches(&rule, &name));
+    assert!(!matches(&rule, &SiteName { attempt: 1, ..name }));
+    assert!(!matches(&rule, &SiteName { side: Side::Granter, ..name }));
+}
+
+#[test]
+fn requests_can_be_numbered_as_they_are_seen() {
+    let site = |request| Site { tag: Tag::new(fs::READ, 1, request).0, ..Default::default() };
+    let mut seen = Matcher::numbered(Vec::new(), Numbering::Seen);
+    assert_eq!([900, 17, 900, 18].map(|request| seen.name(&site(request)).request), [1, 2, 1, 3]);
+    let mut lenders = Matcher::new(Vec::new());
+    assert_eq!(lenders.name(&site(900)).request, 900);
 }

@@ -1,0 +1,3 @@
+//! Campaigns: many runs, each with its faults, each judged.
+
+pub mod record;
