@@ -32,7 +32,11 @@ const SNAPSHOT_LIMIT: u64 = 4096;
 /// Bytes of reports taken from one machine.
 const REPORT_BYTES_LIMIT: u64 = 16 << 20;
 
-#[derive(Debug, Default)]
+/// What the guest has written to the registers, and how much it has told: all that has to be put back with the guest.
+#[derive(Debug, Clone, Default)]
+pub struct Registers(State);
+
+#[derive(Debug, Clone, Default)]
 struct State {
     /// Low half of a 64-bit register that has been written, and which register.
     low_half: Option<(u64, u32)>,
@@ -84,6 +88,17 @@ impl Doorbell {
             .take(WORDS)
             .filter_map(|w| Some(u64::from_le_bytes(w.try_into().ok()?)))
             .collect()
+    }
+
+    /// The registers now, for [`Doorbell::begin`].
+    pub fn registers(&self) -> Registers {
+        Registers(self.lock().clone())
+    }
+
+    /// Begins anew with `registers`, and with `argument` for the guest's program.
+    pub fn begin(&self, registers: &Registers, argument: u64) {
+        *self.lock() = registers.0.clone();
+        let _ = argument;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -251,6 +266,7 @@ impl Doorbell {
         match code {
             event::MEASURE_BEGIN => Some(Action::MeasureBegin(value)),
             event::MEASURE_END => Some(Action::MeasureEnd(value)),
+            event::READY => Some(Action::Ready),
             _ => None,
         }
     }
