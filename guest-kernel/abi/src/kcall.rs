@@ -304,7 +304,7 @@ pub struct VmCtl {
     pub address: u64,
     /// Bytes (MEMREQ_GET out, FLUSH in; 0 is everything).
     pub bytes: u64,
-    /// MEMREQ_GET out: 1 when write access is needed. MEMREQ_REPLY in: result, 0 or negative.
+    /// MEMREQ_GET out: 1 when write access is needed. MEMREQ_REPLY in: result, 0 or negative. POISON_GET out: a GPA.
     pub value: i64,
     /// MEMREQ_GET out: the suspended requestor (the caller of the kernel call). MEMREQ_REPLY in: the same.
     pub requestor: i32,
@@ -322,6 +322,9 @@ pub mod vmctl {
     pub const MEMREQ_REPLY: u32 = 15;
     /// Drops translations of a process from the TLB.
     pub const FLUSH: u32 = 16;
+    /// Fetches one poisoned page that was touched, ENOENT when none is left: `endpoint` is the process whose memory it was,
+    /// which runs no more and is to be ended (NONE: its end had begun before), `address` its address there, `value` the GPA of the page.
+    pub const POISON_GET: u32 = 17;
 }
 
 /// IRQCTL: `operation` 1 = route `line` to a HARDWARE notification of the caller, 2 = unmask, 3 = mask, 4 = release.

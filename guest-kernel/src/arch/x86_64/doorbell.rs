@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use refault_abi::counters::{Counter, WORDS};
 use refault_abi::doorbell::event as event_code;
-use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, feature, reg};
+use refault_abi::doorbell::{
+    MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, access, feature, reg,
+};
 use refault_abi::layout::DIRECT_MAP;
 
 use super::cpu::{Cpu, PROCESSORS};
@@ -128,12 +130,47 @@ pub fn take_reflected(cpu: &Cpu, address: u64) -> Option<u64> {
         let busy = AtomicU32::from_ptr(&raw mut (*record).busy);
         if busy.load(Ordering::Acquire) != TrapRecord::BUSY
             || (&raw const (*record).gva).read_volatile() != address
+            || (&raw const (*record).access).read_volatile() & access::POISON != 0
         {
             return None;
         }
         let page = (&raw const (*record).gpa).read_volatile();
         busy.store(0, Ordering::Release);
         Some(page)
+    }
+}
+
+/// Which poisoned page a machine check at `rip` is about.
+#[derive(Clone, Copy, Debug)]
+pub struct PoisonRecord {
+    /// Physical address of the access.
+    pub gpa: u64,
+    /// Virtual address of the access.
+    pub gva: u64,
+}
+
+/// If the machine check at `rip` is the monitor's, ends the record on `processor` and says what is poisoned.
+pub fn take_poisoned(processor: usize, rip: u64) -> Option<PoisonRecord> {
+    if processor >= PROCESSORS {
+        return None;
+    }
+    // SAFETY: there is a record for each processor.
+    let record = unsafe { RECORDS.0.get().cast::<TrapRecord>().add(processor) };
+    // SAFETY: as in `take_reflected`.
+    unsafe {
+        let busy = AtomicU32::from_ptr(&raw mut (*record).busy);
+        if busy.load(Ordering::Acquire) != TrapRecord::BUSY
+            || (&raw const (*record).rip).read_volatile() != rip
+            || (&raw const (*record).access).read_volatile() & access::POISON == 0
+        {
+            return None;
+        }
+        let found = PoisonRecord {
+            gpa: (&raw const (*record).gpa).read_volatile(),
+            gva: (&raw const (*record).gva).read_volatile(),
+        };
+        busy.store(0, Ordering::Release);
+        Some(found)
     }
 }
 

@@ -103,7 +103,7 @@ impl Server {
         // Also after a failure: pages may have become read-only.
         flush(parent, 0, 0);
         let mut forked = forked.map_err(|refusal| match refusal {
-            Refusal::Invalid | Refusal::PastEnd => Errno::EPERM,
+            Refusal::Invalid | Refusal::PastEnd | Refusal::Poisoned => Errno::EPERM,
             Refusal::NoMemory => Errno::ENOMEM,
         })?;
         match kernel::proc_fork(parent, forked.process.root) {
