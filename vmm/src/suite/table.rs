@@ -9,6 +9,7 @@ mod grants;
 mod hazards;
 mod memory;
 mod pipes;
+mod poison;
 mod programs;
 mod retry;
 mod servers;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(pipes::tests());
     tests.extend(files::tests());
     tests.extend(crash::tests());
+    tests.extend(poison::tests());
     tests
 }
 
