@@ -135,6 +135,11 @@ impl GuestRam {
         })
     }
 
+    /// TEMPORARY
+    pub fn take_device_dirty(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// Host virtual address of `gpa` in the vCPU view, if it is RAM.
     pub fn vcpu_hva(&self, gpa: u64) -> Option<u64> {
         let piece = self.pieces.iter().find(|p| gpa >= p.gpa && gpa - p.gpa < p.len)?;

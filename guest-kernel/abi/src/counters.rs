@@ -69,6 +69,8 @@ counters! {
     SuspensionsGivenUp = 22, "suspensions_given_up";
     /// Notifications among the messages.
     Notifications = 23, "notifications";
+    /// Marks stored or remembered that blame the copier's own memory; all others blame the lender's.
+    MarksGrantee = 30, "marks_grantee";
     /// Machine checks for poisoned pages that a process touched itself, in ring 3.
     PoisonedUser = 24, "poisoned_user";
     /// Machine checks for poisoned pages that the kernel touched in a copy.

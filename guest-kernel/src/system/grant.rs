@@ -161,6 +161,9 @@ pub fn mark(kernel: &mut Kernel, grant: &Verified, fault: &SoftFault, granted: E
     } else {
         kernel.store_mark(&wanted)
     };
+    if marking != Marking::Stale && fault.end != granted {
+        kernel.count(Counter::MarksGrantee);
+    }
     match marking {
         Marking::Set => kernel.count(Counter::MarksSet),
         Marking::Stale => kernel.count(Counter::MarksStale),

@@ -16,6 +16,8 @@ struct Probe {
 }
 
 impl VirtioDevice for Probe {
+    type State = usize;
+
     fn device_id(&self) -> u32 {
         2
     }
@@ -40,6 +42,19 @@ impl VirtioDevice for Probe {
 
     fn stop_queue(&mut self, index: usize) {
         self.stopped.push(index);
+    }
+
+    fn settle(&mut self) -> Work {
+        Work::default()
+    }
+
+    fn save(&self) -> usize {
+        self.started.len()
+    }
+
+    fn restore(&mut self, state: &usize) -> Result<(), StateError> {
+        self.started.truncate(*state);
+        Ok(())
     }
 }
 
