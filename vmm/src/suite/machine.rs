@@ -46,10 +46,10 @@ pub async fn play(test: &Test, disks: &[PathBuf], words: &str) -> Played {
         End::Panicked(_) | End::Crashed(_) => Ended::Crashed(text),
         End::Failed(_) => Ended::Failed(text),
     };
-    let monitor = outcome
-        .stats
-        .faults
-        .map(|faults| Monitor { conserved: faults.conserved(), reflected: faults.reflected });
+    let monitor = outcome.stats.faults.map(|faults| Monitor {
+        conserved: faults.conserved(),
+        reflected: faults.reflected + faults.poisoned,
+    });
     Played { ended, console: console.text(), graph, monitor }
 }
 
