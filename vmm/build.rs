@@ -70,6 +70,7 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_poison",
         "sys_files",
         "sys_pipes",
+        "sys_exercise",
     ],
 );
 

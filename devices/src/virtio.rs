@@ -13,14 +13,19 @@ use std::sync::Arc;
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
+use vm_memory::bitmap::AtomicBitmap;
 
 pub mod blk;
 pub mod interrupt;
 pub mod mmio;
 pub mod queue;
 
-/// Guest memory as devices see it: the view in which no page is ever taken away.
-pub type GuestRam = Arc<GuestMemoryMmap>;
+/// The view of guest memory in which no page is ever taken away. It remembers which pages were written through it; pieces of it that
+/// are handed to the kernel to be written are marked when they are handed out.
+pub type DeviceMemory = GuestMemoryMmap<AtomicBitmap>;
+
+/// Guest memory as devices see it.
+pub type GuestRam = Arc<DeviceMemory>;
 
 /// How a driver broke a ring so that the device cannot go on before a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -88,6 +88,8 @@ calls! {
     /// [`WaitTable`]: where the caller keeps its list of what its unfinished requests wait for, so that the kernel can name
     /// them when nothing goes on. Servers, tests.
     WAITS = 62;
+    /// [`Argument`]: the number that whoever started the machine left at the doorbell. ENXIO where there is none. Everybody.
+    ARGUMENT = 55;
     /// Does nothing: the null kernel call of the benchmarks. Everybody.
     NULL = 63;
 }
@@ -154,7 +156,7 @@ pub struct ProcCreate {
 
 /// What a process may do: classes of [`ProcCreate::privilege`].
 pub mod privilege {
-    /// A user process: SENDREC to PM, VFS and VM only, kernel calls REPORT, EVENT and NULL only, no grants.
+    /// A user process: SENDREC to PM, VFS and VM only, kernel calls REPORT, EVENT, ARGUMENT and NULL only, no grants.
     pub const USER: u32 = 0;
     /// A server: every primitive, grants, copies.
     pub const SERVER: u32 = 1;
@@ -238,6 +240,14 @@ pub struct CounterValue {
     /// Which.
     pub index: u64,
     /// Its value.
+    pub value: u64,
+}
+
+/// ARGUMENT: nothing in.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Argument {
+    /// What [`crate::doorbell::reg::ARGUMENT`] says.
     pub value: u64,
 }
 
@@ -382,7 +392,7 @@ pub struct Diag {
     pub text: [u8; 48],
 }
 
-/// REPORT: `bytes` (at most 2048) of UTF-8 text at `address`.
+/// REPORT: `bytes` (at most [`REPORT_MAX`]) of UTF-8 text at `address`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Report {
@@ -391,6 +401,9 @@ pub struct Report {
     /// Bytes.
     pub bytes: u64,
 }
+
+/// Bytes of the longest report: the page it is handed over in.
+pub const REPORT_MAX: u64 = 4096;
 
 /// EVENT: the doorbell's [`crate::doorbell::event`] code and a value.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

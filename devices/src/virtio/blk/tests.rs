@@ -10,7 +10,6 @@ use tempfile::NamedTempFile;
 use virtio_bindings::virtio_config as config;
 use virtio_bindings::virtio_mmio as reg;
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::counters::BlkCounts;
@@ -19,9 +18,11 @@ use super::image::SECTOR;
 use super::subscriber::BlkSubscriber;
 use super::*;
 use crate::bus::{Access, Device};
+use crate::virtio::DeviceMemory;
 use crate::virtio::interrupt::Interrupt;
 use crate::virtio::mmio::VirtioMmio;
 
+mod dirty;
 mod fuzz;
 mod layouts;
 mod malformed;
@@ -136,7 +137,7 @@ impl Rig {
         let file = image_file();
         let half = SEAM as usize;
         let ranges = [(GuestAddress(0), half), (GuestAddress(SEAM), half)];
-        let ram: GuestRam = Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
+        let ram: GuestRam = Arc::new(DeviceMemory::from_ranges(&ranges).unwrap());
         let id = "refault-test".parse().unwrap();
         let (disk, overlay) = match engine.into() {
             On::File(engine) => {

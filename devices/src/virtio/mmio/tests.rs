@@ -1,9 +1,9 @@
 //! Register tests of the transport, with a device that only remembers what was done to it.
 
 use virtio_queue::Queue;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 
-use super::super::Broken;
+use super::super::{Broken, DeviceMemory};
 use super::*;
 
 const FEATURES: u64 = 1 << 9 | EVENT_IDX;
@@ -67,7 +67,7 @@ impl Machine {
     fn new() -> Self {
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let interrupt = Arc::new(Interrupt::new(line.try_clone().unwrap()));
-        let ram = Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
+        let ram = Arc::new(DeviceMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         Self { mmio: VirtioMmio::new(Probe::default(), interrupt, ram).unwrap(), line }
     }
 

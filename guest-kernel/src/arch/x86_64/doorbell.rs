@@ -179,16 +179,29 @@ pub fn page_back(physical: u64) {
     write64(reg::PAGE_BACK, physical);
 }
 
-/// Asks the monitor to take the page at `physical` away for `times` accesses. Whether it does such things.
-pub fn page_away(physical: u64, times: u32) -> bool {
+/// The monitor's feature bits, 0 without one.
+fn features() -> u32 {
     let base = REGISTERS.load(Ordering::Relaxed);
     if base == 0 {
-        return false;
+        return 0;
     }
     // SAFETY: `start` mapped the window, and registers are aligned.
-    let features =
-        unsafe { ptr::with_exposed_provenance::<u32>((base + reg::FEATURES) as usize).read_volatile() };
-    if features & feature::AWAY == 0 {
+    unsafe { ptr::with_exposed_provenance::<u32>((base + reg::FEATURES) as usize).read_volatile() }
+}
+
+/// The number that was left for the guest's program, if the monitor has such a register.
+pub fn argument() -> Option<u64> {
+    if features() & feature::ARGUMENT == 0 {
+        return None;
+    }
+    let base = REGISTERS.load(Ordering::Relaxed);
+    // SAFETY: there are features only where `start` mapped the window, and registers are aligned.
+    Some(unsafe { ptr::with_exposed_provenance::<u64>((base + reg::ARGUMENT) as usize).read_volatile() })
+}
+
+/// Asks the monitor to take the page at `physical` away for `times` accesses. Whether it does such things.
+pub fn page_away(physical: u64, times: u32) -> bool {
+    if features() & feature::AWAY == 0 {
         return false;
     }
     write32(reg::AWAY_TIMES, times);

@@ -1,17 +1,17 @@
 //! The overlay against a plain vector of bytes, and its mark.
 
 use proptest::prelude::*;
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
 
 use super::*;
-use crate::virtio::GuestRam;
+use crate::virtio::{DeviceMemory, GuestRam};
 
 const RAM: usize = 0x1_0000;
 /// Not a whole number of pieces.
 const DISK: usize = 5 * PIECE + 1024;
 
 fn ram() -> GuestRam {
-    Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap())
+    Arc::new(DeviceMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap())
 }
 
 fn job(ram: &GuestRam, op: Op, offset: usize, pieces: &[(u64, usize)]) -> Job {
