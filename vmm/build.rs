@@ -69,6 +69,7 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_crash",
         "sys_files",
         "sys_pipes",
+        "sys_exercise",
     ],
 );
 

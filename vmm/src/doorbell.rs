@@ -32,7 +32,14 @@ const SNAPSHOT_LIMIT: u64 = 4096;
 /// Bytes of reports taken from one machine.
 const REPORT_BYTES_LIMIT: u64 = 16 << 20;
 
-#[derive(Debug, Default)]
+/// The other half of [`reg::ARGUMENT`].
+const ARGUMENT_HIGH: u64 = reg::ARGUMENT + 4;
+
+/// What the guest has written to the registers, and how much it has told: all that has to be put back with the guest.
+#[derive(Debug, Clone, Default)]
+pub struct Registers(State);
+
+#[derive(Debug, Clone, Default)]
 struct State {
     /// Low half of a 64-bit register that has been written, and which register.
     low_half: Option<(u64, u32)>,
@@ -45,6 +52,8 @@ struct State {
     wedge_told: bool,
     /// For the next PAGE_AWAY writes; 0 for the one access that is the default.
     away_times: u32,
+    /// What the guest's program is told.
+    argument: u64,
 }
 
 /// See the [module documentation](self).
@@ -86,6 +95,21 @@ impl Doorbell {
             .collect()
     }
 
+    /// The registers now, for [`Doorbell::begin`].
+    pub fn registers(&self) -> Registers {
+        Registers(self.lock().clone())
+    }
+
+    /// Begins anew with `registers`, and with `argument` for the guest's program.
+    pub fn begin(&self, registers: &Registers, argument: u64) {
+        *self.lock() = State { argument, ..registers.0.clone() };
+    }
+
+    /// The number that the guest's program reads from now on.
+    pub fn set_argument(&self, argument: u64) {
+        self.lock().argument = argument;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,9 +118,9 @@ impl Doorbell {
         match &self.injector {
             Some(injector) => {
                 let away = if injector.allows_guest() { feature::AWAY } else { 0 };
-                feature::REFLECT | feature::SITES | feature::REPORT | away
+                feature::REFLECT | feature::SITES | feature::REPORT | feature::ARGUMENT | away
             }
-            None => feature::REPORT,
+            None => feature::REPORT | feature::ARGUMENT,
         }
     }
 
@@ -111,7 +135,9 @@ impl Doorbell {
                 self.lock().away_times = value;
                 Ok(None)
             }
-            reg::MAGIC | reg::VERSION | reg::FEATURES => Err(Refusal::ReadOnly),
+            reg::MAGIC | reg::VERSION | reg::FEATURES | reg::ARGUMENT | ARGUMENT_HIGH => {
+                Err(Refusal::ReadOnly)
+            }
             // Halves of the 64-bit registers.
             reg::TRAP_RECORDS..=reg::PAGE_AWAY if offset.is_multiple_of(8) => {
                 self.lock().low_half = Some((offset, value));
@@ -178,6 +204,7 @@ impl Doorbell {
                 injector.page_away(value, self.lock().away_times.max(1));
             }
             reg::EVENT => return Ok(self.event(value as u32, (value >> 32) as u32)),
+            reg::ARGUMENT => return Err(Refusal::ReadOnly),
             _ => return Err(Refusal::NoRegister),
         }
         Ok(None)
@@ -251,6 +278,7 @@ impl Doorbell {
         match code {
             event::MEASURE_BEGIN => Some(Action::MeasureBegin(value)),
             event::MEASURE_END => Some(Action::MeasureEnd(value)),
+            event::READY => Some(Action::Ready),
             _ => None,
         }
     }
@@ -267,7 +295,15 @@ impl Doorbell {
 
 impl Device<Action> for Doorbell {
     fn read(&self, offset: u64, data: &mut [u8]) -> Access<Action> {
+        if offset == reg::ARGUMENT
+            && let Ok(whole) = <&mut [u8; 8]>::try_from(&mut *data)
+        {
+            *whole = self.lock().argument.to_le_bytes();
+            return Access::Done;
+        }
         let value = match offset {
+            reg::ARGUMENT => self.lock().argument as u32,
+            ARGUMENT_HIGH => (self.lock().argument >> 32) as u32,
             reg::MAGIC => MAGIC,
             reg::VERSION => VERSION,
             reg::FEATURES => self.features(),

@@ -22,9 +22,31 @@ fn it_says_what_it_is() {
     let (d, _heard) = doorbell();
     assert_eq!(read(&d, reg::MAGIC), Some(MAGIC));
     assert_eq!(read(&d, reg::VERSION), Some(VERSION));
-    assert_eq!(read(&d, reg::FEATURES), Some(feature::REPORT));
+    assert_eq!(read(&d, reg::FEATURES), Some(feature::REPORT | feature::ARGUMENT));
     assert_eq!(read(&d, reg::EVENT), None);
     assert_eq!(d.read(reg::MAGIC, &mut [0; 8]), Access::Refused(Refusal::Width));
+}
+
+#[test]
+fn an_argument_is_read_whole_or_in_halves() {
+    let (d, _heard) = doorbell();
+    let whole = |d: &Doorbell| {
+        let mut data = [0xee; 8];
+        assert_eq!(d.read(reg::ARGUMENT, &mut data), Access::Done);
+        u64::from_le_bytes(data)
+    };
+    assert_eq!(whole(&d), 0);
+    d.set_argument(0x0123_4567_89ab_cdef);
+    assert_eq!(whole(&d), 0x0123_4567_89ab_cdef);
+    assert_eq!(read(&d, reg::ARGUMENT), Some(0x89ab_cdef));
+    assert_eq!(read(&d, reg::ARGUMENT + 4), Some(0x0123_4567));
+    assert_eq!(d.read(reg::ARGUMENT, &mut [0; 2]), Access::Refused(Refusal::Width));
+    assert_eq!(d.read(reg::ARGUMENT + 4, &mut [0; 8]), Access::Refused(Refusal::Width));
+    // Nothing that the guest writes changes it.
+    assert_eq!(d.write(reg::ARGUMENT, &[0; 8]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(d.write(reg::ARGUMENT, &[0; 4]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(d.write(reg::ARGUMENT + 4, &[0; 4]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(whole(&d), 0x0123_4567_89ab_cdef);
 }
 
 #[test]
@@ -33,7 +55,7 @@ fn events_arrive_whole_or_in_halves() {
     let value = u64::from(event::CASE_BEGIN) | 77 << 32;
     assert_eq!(d.write(reg::EVENT, &value.to_le_bytes()), Access::Done);
     assert_eq!(d.write(reg::EVENT, &event::READY.to_le_bytes()), Access::Done);
-    assert_eq!(d.write(reg::EVENT + 4, &0_u32.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::EVENT + 4, &0_u32.to_le_bytes()), Access::Then(Action::Ready));
     let codes: Vec<(u32, u32)> = std::iter::from_fn(|| match heard.try_recv().ok()? {
         VmEvent::Guest(event) => Some((event.code, event.value)),
         _ => None,
@@ -46,6 +68,18 @@ fn events_arrive_whole_or_in_halves() {
         assert_eq!(d.write(register + 4, &0_u32.to_le_bytes()), Access::Done);
     }
     assert_eq!(d.lock().counters_page, Some(0x4000));
+}
+
+#[test]
+fn the_argument_is_read_whole_or_in_halves() {
+    let (d, _heard) = doorbell();
+    d.begin(&d.registers(), 0x1122_3344_5566_7788);
+    let mut whole = [0; 8];
+    assert_eq!(d.read(reg::ARGUMENT, &mut whole), Access::Done);
+    assert_eq!(u64::from_le_bytes(whole), 0x1122_3344_5566_7788);
+    assert_eq!(read(&d, reg::ARGUMENT), Some(0x5566_7788));
+    assert_eq!(read(&d, reg::ARGUMENT + 4), Some(0x1122_3344));
+    assert_eq!(d.write(reg::ARGUMENT, &[0; 8]), Access::Refused(Refusal::ReadOnly));
 }
 
 #[test]

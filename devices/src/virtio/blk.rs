@@ -18,16 +18,17 @@ use std::sync::Arc;
 
 use virtio_bindings::virtio_blk as abi;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueState};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use self::counters::{Counters, add};
+use self::engine::overlay::{Overlay, OverlayEngine};
 use self::engine::{Completion, Engine, EngineChoice, EngineError, GuestIov, Job, Op};
 use self::image::Image;
 use self::request::{Ask, ID_LEN, Limits, Request};
 use self::ring::Ring;
-use super::{Broken, GuestRam, VirtioDevice, Work};
+use super::{Broken, GuestRam, StateError, VirtioDevice, Work};
 
 pub mod counters;
 pub mod engine;
@@ -96,7 +97,7 @@ pub struct Block {
     pending: Vec<Option<PendingRequest>>,
     /// Whether the driver knows of flushes.
     flushes: bool,
-    /// Emptied after each use, kept for its memory.
+    /// Taken from the engine and not yet completed. Empty between turns, kept for its memory.
     done: Vec<Completion>,
 }
 
@@ -111,15 +112,28 @@ impl Block {
     /// A disk on `image`.
     pub fn new(image: &Image, id: DiskId, engine: EngineChoice, ram: GuestRam) -> Result<Self, EngineError> {
         let engine = engine::start(engine, image.file().clone(), QUEUE_SIZE)?;
-        Ok(Self::with_engine(image, id, engine, ram))
+        Ok(Self::with_engine(image.sectors(), image.readonly(), id, engine, ram))
     }
 
-    fn with_engine(image: &Image, id: DiskId, engine: Box<dyn Engine>, ram: GuestRam) -> Self {
-        let limits = Limits {
-            sectors: image.sectors(),
-            read_only: image.readonly(),
-            descriptors: usize::from(QUEUE_SIZE),
-        };
+    /// A disk in memory, over an image that stays as it is.
+    pub fn on_overlay(
+        overlay: &Overlay,
+        readonly: bool,
+        id: DiskId,
+        ram: GuestRam,
+    ) -> Result<Self, EngineError> {
+        let engine = OverlayEngine::new(overlay.clone()).map_err(EngineError::Overlay)?;
+        Ok(Self::with_engine(overlay.sectors(), readonly, id, Box::new(engine), ram))
+    }
+
+    fn with_engine(
+        sectors: u64,
+        read_only: bool,
+        id: DiskId,
+        engine: Box<dyn Engine>,
+        ram: GuestRam,
+    ) -> Self {
+        let limits = Limits { sectors, read_only, descriptors: usize::from(QUEUE_SIZE) };
         Self {
             ram,
             limits,
@@ -148,22 +162,51 @@ impl Block {
         self.engine.completion_event()
     }
 
+    /// Requests that the driver has offered and that were not answered yet, taken or not.
+    pub fn unanswered(&self) -> usize {
+        let waiting = self.ring.as_ref().map_or(0, |ring| ring.waiting().unwrap_or(0));
+        self.in_flight().saturating_add(usize::from(waiting))
+    }
+
+    /// Requests that were taken and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.pending.iter().flatten().count()
+    }
+
+    /// Whether the driver waits for nothing.
+    pub fn at_rest(&self) -> bool {
+        self.unanswered() == 0
+    }
+
     /// Takes what the driver offers: at most a queue's worth, so that one disk cannot occupy the device loop.
     pub(crate) fn on_kick(&mut self) -> Turn {
         add(&self.counters.kicks, 1);
-        self.turn(|disk, ring| disk.take_requests(ring))
+        self.turn(|disk, ring| {
+            let more = disk.take_requests(ring)?;
+            if disk.engine.synchronous() {
+                disk.engine.take(&mut disk.done);
+                disk.complete_done(ring)?;
+            }
+            Ok(more)
+        })
     }
 
     /// Completes the requests that the engine is done with.
     pub(crate) fn on_completion(&mut self) -> Turn {
+        self.engine.take(&mut self.done);
+        let turn = self.turn(|disk, ring| disk.complete_done(ring).map(|()| false));
+        // Without a ring there is nobody to answer.
+        self.done.clear();
+        turn
+    }
+
+    /// Completes what was taken from the engine.
+    fn complete_done(&mut self, ring: &mut Ring) -> Result<(), Broken> {
         let mut done = std::mem::take(&mut self.done);
-        self.engine.take(&mut done);
-        let turn = self.turn(|disk, ring| {
-            done.iter().try_for_each(|completion| disk.complete(ring, completion)).map(|()| false)
-        });
+        let outcome = done.iter().try_for_each(|completion| self.complete(ring, completion));
         done.clear();
         self.done = done;
-        turn
+        outcome
     }
 
     /// Runs `work` on the started ring; a ring it finds broken is given up.
@@ -328,6 +371,8 @@ impl Block {
 }
 
 impl VirtioDevice for Block {
+    type State = BlockState;
+
     fn device_id(&self) -> u32 {
         virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK
     }
@@ -365,10 +410,47 @@ impl VirtioDevice for Block {
 
     fn stop_queue(&mut self, _index: usize) {
         self.ring = None;
-        let mut done = std::mem::take(&mut self.done);
-        self.engine.drain(&mut done);
-        done.clear();
-        self.done = done;
+        self.engine.drain(&mut self.done);
+        self.done.clear();
         self.pending.fill(None);
     }
+
+    fn settle(&mut self) -> Work {
+        let mut all = Work::default();
+        loop {
+            let Turn { work, more } = self.turn(|disk, ring| {
+                let more = disk.take_requests(ring)?;
+                disk.engine.drain(&mut disk.done);
+                disk.complete_done(ring)?;
+                Ok(more)
+            });
+            all.notify |= work.notify;
+            all.broken = all.broken.or(work.broken);
+            if !more {
+                break;
+            }
+        }
+        // A ring that was found broken has left requests behind that nobody waits for.
+        self.engine.drain(&mut self.done);
+        self.done.clear();
+        all
+    }
+
+    fn save(&self) -> BlockState {
+        BlockState { flushes: self.flushes, ring: self.ring.as_ref().map(Ring::save) }
+    }
+
+    fn restore(&mut self, state: &BlockState) -> Result<(), StateError> {
+        let ring = state.ring.map(|ring| Ring::restore(ring, self.ram.clone())).transpose();
+        self.ring = ring.map_err(|error| StateError::Ring(error.to_string()))?;
+        self.flushes = state.flushes;
+        Ok(())
+    }
+}
+
+/// A disk's state when nothing is in flight: what it was given at the start of its queue, and how far it has come in it.
+#[derive(Clone, Debug)]
+pub struct BlockState {
+    flushes: bool,
+    ring: Option<QueueState>,
 }

@@ -1,8 +1,8 @@
-//! REPORT, EVENT, DIAG, SHUTDOWN, AWAY, COUNTER: what leaves the guest, and what it asks of the monitor.
+//! REPORT, EVENT, ARGUMENT, DIAG, SHUTDOWN, AWAY, COUNTER: what leaves the guest, and what it asks of the monitor.
 
 use refault_abi::counters::{ALL, WORDS};
 use refault_abi::doorbell::event as code;
-use refault_abi::kcall::{Away, CounterValue, Diag, Event, Report};
+use refault_abi::kcall::{Argument, Away, CounterValue, Diag, Event, REPORT_MAX, Report};
 use refault_abi::layout::{USER_END, page_floor};
 use refault_abi::message::Status;
 use refault_abi::{Errno, Result};
@@ -12,9 +12,6 @@ use super::copy::read_own;
 use super::{answer, request};
 use crate::arch;
 use crate::kernel::Kernel;
-
-/// Longest report.
-const REPORT_MAX: u64 = 2048;
 
 /// REPORT. EINVAL when it is too long. Without a monitor it goes nowhere.
 pub fn report(kernel: &mut Kernel, me: usize) -> Result<()> {
@@ -35,6 +32,13 @@ pub fn event(kernel: &mut Kernel, me: usize) -> Result<()> {
         return Err(Errno::EPERM);
     }
     arch::event(request.code, request.value);
+    Ok(())
+}
+
+/// ARGUMENT. ENXIO without a monitor that has one.
+pub fn argument(kernel: &mut Kernel, me: usize) -> Result<()> {
+    let value = arch::argument().ok_or(Errno::ENXIO)?;
+    answer(kernel, me, &Argument { value });
     Ok(())
 }
 

@@ -337,7 +337,7 @@ pub fn diag(text: &[u8]) -> Result<()> {
     simple(kcall::DIAG, &request).map(drop)
 }
 
-/// REPORT: a text record for the monitor, at most 2048 bytes.
+/// REPORT: a text record for the monitor, at most [`kcall::REPORT_MAX`] bytes.
 pub fn report(text: &str) -> Result<()> {
     let request = kcall::Report { address: text.as_ptr() as usize as u64, bytes: text.len() as u64 };
     // SAFETY: the text is only read.
@@ -363,6 +363,11 @@ pub fn vmctl(request: &kcall::VmCtl) -> Result<kcall::VmCtl> {
 pub fn counter(which: refault_abi::counters::Counter) -> Result<u64> {
     let request = kcall::CounterValue { index: which as u64, value: 0 };
     simple(kcall::COUNTER, &request).map(|message| message.get::<kcall::CounterValue>().value)
+}
+
+/// ARGUMENT: the number that whoever started the machine left for its program. ENXIO without a monitor that has one.
+pub fn argument() -> Result<u64> {
+    simple(kcall::ARGUMENT, &kcall::Argument::default()).map(|message| message.get::<kcall::Argument>().value)
 }
 
 /// AWAY: the page of the caller's memory at `address` is taken away at the second stage, for `times` accesses. ENXIO

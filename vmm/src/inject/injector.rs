@@ -146,7 +146,7 @@ impl Injector {
     /// An injector with nothing armed.
     pub fn new(ram: Arc<GuestRam>, mechanism: Box<dyn Mechanism>, processors: u8, rules: Vec<Rule>) -> Self {
         let state = State {
-            matcher: Matcher::new(rules),
+            matcher: Matcher::new(&rules, Numbering::Lender, 0),
             registered: Registered::default(),
             away: BTreeMap::new(),
             was_away: BTreeSet::new(),
@@ -199,10 +199,11 @@ impl Injector {
         if let Some(site) = self.read_site(&state, processor) {
             state.counters.sites += 1;
             let name = state.matcher.name(&site);
+            state.matcher.pass(1);
             if let Some(sites) = state.sites.as_mut().filter(|sites| sites.len() < SITES_LIMIT) {
                 sites.push(name);
             }
-            if state.matcher.decide(&name).is_some() {
+            if state.matcher.decide(&name, processor).is_some() {
                 let armed = self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), Some(name), ONCE);
                 state.counters.sites_refused += u64::from(!armed);
             }
@@ -340,7 +341,7 @@ impl Injector {
         self.finish();
         let mut state = self.lock();
         *state = State {
-            matcher: Matcher::numbered(rules, Numbering::Seen),
+            matcher: Matcher::new(&rules, Numbering::Seen, 0),
             registered: registered.clone(),
             away: BTreeMap::new(),
             was_away: BTreeSet::new(),
@@ -416,7 +417,7 @@ impl Injector {
     /// Rules want to see each site as long as there are rules.
     fn set_countdown(&self, state: &State) {
         let Some(page) = state.registered.site_page else { return };
-        let countdown = u64::from(state.matcher.wants_sites() || state.sites.is_some());
+        let countdown = u64::from(state.matcher.countdown() > 0 || state.sites.is_some());
         let at = GuestAddress(page + std::mem::offset_of!(SitePage, countdown) as u64);
         if let Err(why) = self.ram.device_view().write_obj(countdown, at) {
             tracing::warn!("the site page at {page:#x} cannot be written: {why}");

@@ -2,7 +2,7 @@
 //!
 //! Pure: site in, decision out, no clock, no memory, no guest. The one thing to hold in mind: a rule's count
 //! is per *page of a request*, whatever the attempt, so `reflect` takes each matching page away once and the
-//! repeated operation finds it.
+//! repeated operation finds it. `nth=N: reflect*K` names one page of a request by its first site and follows it from there.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,8 @@ use refault_abi::doorbell::Site;
 use refault_abi::fs;
 use refault_abi::grant::Tag;
 
-use super::rule::{AccessKind, Page, Rule, RuleAction, Side, Times};
+use super::draw::draw;
+use super::rule::{AccessKind, Action, Page, Rule, Side, SiteRule, Times};
 
 /// Requests whose history is kept. A guest that numbers requests at random cannot make the host grow without
 /// bound; it only makes rules forget.
@@ -66,32 +67,57 @@ type PageOfRequest = (usize, u16, u32, Side, u32);
 /// The rules and what they have used up.
 #[derive(Debug)]
 pub struct Matcher {
-    rules: Vec<Rule>,
+    rules: Vec<SiteRule>,
+    guest: bool,
+    seed: u64,
     used: HashMap<PageOfRequest, u32>,
+    /// Pages that a rule with `nth` has met and is not done with.
+    followed: HashMap<PageOfRequest, u32>,
+    /// Sites passed.
+    passed: u64,
     copies: HashMap<(u16, u32, u16), (u64, u32)>,
     numbering: Numbering,
     numbers: HashMap<u32, u32>,
 }
 
 impl Matcher {
-    /// A matcher that has seen nothing.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self::numbered(rules, Numbering::Lender)
-    }
-
-    /// A matcher that has seen nothing, for rules in which requests are numbered like this.
-    pub fn numbered(rules: Vec<Rule>, numbering: Numbering) -> Self {
-        Self { rules, used: HashMap::new(), copies: HashMap::new(), numbering, numbers: HashMap::new() }
-    }
-
-    /// Whether any site can be of interest: without such a rule the guest's sites cost it nothing.
-    pub fn wants_sites(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule.action, RuleAction::Reflect(_)))
+    /// A matcher that has seen nothing. Of the rules it takes those of sites.
+    pub fn new(rules: &[Rule], numbering: Numbering, seed: u64) -> Self {
+        let sites = rules.iter().filter_map(|rule| match rule {
+            Rule::Site(rule) => Some(rule.clone()),
+            _ => None,
+        });
+        Self {
+            rules: sites.collect(),
+            guest: rules.contains(&Rule::Guest),
+            seed,
+            used: HashMap::new(),
+            followed: HashMap::new(),
+            passed: 0,
+            copies: HashMap::new(),
+            numbering,
+            numbers: HashMap::new(),
+        }
     }
 
     /// Whether a rule lets the guest have pages of its own taken away.
     pub fn allows_guest(&self) -> bool {
-        self.rules.iter().any(|rule| rule.action == RuleAction::AllowGuest)
+        self.guest
+    }
+
+    /// How many sites from here is the next one that has to be looked at; 0 if there is none, so that sites cost the guest
+    /// nothing. More than 1 only where the rules name sites by their number alone.
+    pub fn countdown(&self) -> u64 {
+        if !self.followed.is_empty() || self.rules.iter().any(needs_every_site) {
+            return 1;
+        }
+        let wanted = self.rules.iter().flat_map(|rule| rule.nth.iter().flatten());
+        wanted.filter_map(|nth| nth.checked_sub(self.passed)).filter(|left| *left > 0).min().unwrap_or(0)
+    }
+
+    /// Notes that so many more sites have been passed, the one at hand included.
+    pub fn pass(&mut self, sites: u64) {
+        self.passed = self.passed.saturating_add(sites);
     }
 
     /// The site's name; counts the copies of its attempt.
@@ -129,23 +155,53 @@ impl Matcher {
         *self.numbers.entry(request).or_insert(next)
     }
 
-    /// The action of the first rule that wants the page of this site away now, its count taken.
-    pub fn decide(&mut self, site: &SiteName) -> Option<RuleAction> {
-        if self.used.len() >= MAX_TRACKED {
-            self.used.clear();
+    /// The action of the first rule that wants the page of this site away now, its count taken. `vcpu` is the processor that is
+    /// there.
+    pub fn decide(&mut self, site: &SiteName, vcpu: u32) -> Option<Action> {
+        for used in [&mut self.used, &mut self.followed] {
+            if used.len() >= MAX_TRACKED {
+                used.clear();
+            }
         }
         for (index, rule) in self.rules.iter().enumerate() {
-            let RuleAction::Reflect(times) = rule.action else { continue };
-            if !matches(rule, site) {
+            let times = match rule.action {
+                Action::Reflect(times) => times,
+                Action::Delay(_) | Action::Poison => Times::Count(1),
+            };
+            let key = (index, site.operation, site.request, site.side, site.page);
+            if let Some(used) = self.followed.get_mut(&key) {
+                *used = used.saturating_add(1);
+                if !is_left(times, *used) {
+                    self.followed.remove(&key);
+                }
+                return Some(rule.action);
+            }
+            let what = [
+                SITE,
+                index as u64,
+                u64::from(site.operation) << 32 | u64::from(site.request),
+                u64::from(site.copy) << 32 | u64::from(site.page),
+                u64::from(site.attempt) << 32
+                    | u64::from(site.side == Side::Grantee) << 1
+                    | u64::from(site.access == AccessKind::Write),
+            ];
+            let wanted = matches(rule, site)
+                && rule.vcpus.as_ref().is_none_or(|vcpus| vcpus.contains(&vcpu))
+                && rule.share.is_none_or(|share| share.takes(draw(self.seed, &what)));
+            if !wanted {
                 continue;
             }
-            let key = (index, site.operation, site.request, site.side, site.page);
+            if let Some(nth) = &rule.nth {
+                if nth.contains(&self.passed) {
+                    if is_left(times, 1) {
+                        self.followed.insert(key, 1);
+                    }
+                    return Some(rule.action);
+                }
+                continue;
+            }
             let used = self.used.entry(key).or_insert(0);
-            let left = match times {
-                Times::Count(count) => *used < count,
-                Times::Forever => true,
-            };
-            if left {
+            if is_left(times, *used) {
                 *used = used.saturating_add(1);
                 return Some(rule.action);
             }
@@ -154,7 +210,22 @@ impl Matcher {
     }
 }
 
-fn matches(rule: &Rule, site: &SiteName) -> bool {
+/// Sets the draws of sites apart from those of memory.
+const SITE: u64 = 0x7369_7465;
+
+fn is_left(times: Times, used: u32) -> bool {
+    match times {
+        Times::Count(count) => used < count,
+        Times::Forever => true,
+    }
+}
+
+/// Whether a rule can only be decided by whoever has seen all sites: requests and copies are numbered as they are seen.
+fn needs_every_site(rule: &SiteRule) -> bool {
+    rule.nth.is_none() || rule.requests.is_some() || rule.copies.is_some() || rule.share.is_some()
+}
+
+fn matches(rule: &SiteRule, site: &SiteName) -> bool {
     let page = |wanted: &Page| match *wanted {
         Page::Index(index) => index == site.page,
         Page::Last => site.page.checked_add(1) == Some(site.pages),

@@ -3,7 +3,8 @@
 //! | module | idea |
 //! |---|---|
 //! | [`rule`], [`parse`] | what a user asks for, and reading it |
-//! | [`matcher`] | which sites a set of rules wants |
+//! | [`matcher`], [`disk`] | which sites, and which requests of disks, a set of rules wants |
+//! | [`draw`] | random shares that a seed repeats |
 //! | [`mechanism`], [`poison`], [`protnone`] | how a page goes away and how a touch is noticed |
 //! | [`injector`] | the book of armed pages: arm, disarm, trap records, conservation |
 //! | [`decode`], [`walk`] | which virtual address the stopped instruction used |
@@ -17,6 +18,8 @@
 
 pub mod counters;
 pub mod decode;
+pub mod disk;
+pub mod draw;
 pub mod injector;
 pub mod matcher;
 pub mod mechanism;
@@ -24,8 +27,10 @@ pub mod parse;
 pub mod poison;
 pub mod protnone;
 pub mod rule;
+mod show;
 mod uffd;
 pub mod walk;
+mod wording;
 
 pub use counters::FaultCounters;
 pub use injector::Injector;

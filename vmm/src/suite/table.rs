@@ -4,6 +4,7 @@
 //! of the guest (`guest-servers/apps`).
 
 mod crash;
+mod exercise;
 mod files;
 mod grants;
 mod hazards;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(pipes::tests());
     tests.extend(files::tests());
     tests.extend(crash::tests());
+    tests.extend(exercise::tests());
     tests
 }
 

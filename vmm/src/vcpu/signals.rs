@@ -11,6 +11,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
 
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::signal::SIGRTMIN;
@@ -18,6 +20,13 @@ use vmm_sys_util::signal::SIGRTMIN;
 /// The signal that kicks a vCPU thread out of KVM_RUN.
 pub fn kick_signal() -> libc::c_int {
     SIGRTMIN()
+}
+
+/// Asks a vCPU thread to look at the machine's state. It has to be prepared ([`prepare_thread`]) and not been joined.
+pub fn kick(thread: &JoinHandle<()>) {
+    // SAFETY: the thread has not been joined, so its identifier is valid; the signal is blocked there, so it cannot run a handler
+    // or end the process.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
 }
 
 /// What was pending on the thread.

@@ -48,13 +48,23 @@ impl Vcpu {
     }
 
     /// Runs the guest until the machine ends; `None` if somebody else ended it. Call on the prepared thread.
-    pub fn run(mut self) -> Option<Ending> {
+    pub fn run(&mut self) -> Option<Ending> {
         while !self.machine.is_stopping() {
             if let ControlFlow::Break(ending) = self.step() {
                 return Some(ending);
             }
         }
         None
+    }
+
+    /// The vCPU itself, for its own thread outside of [`Vcpu::run`].
+    pub fn file(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// Drops kicks that came too late for the last run.
+    pub fn forget_signals(&mut self) {
+        while signals::take() != Taken::Nothing {}
     }
 
     fn step(&mut self) -> Step {
@@ -114,6 +124,7 @@ impl Vcpu {
 
     fn act(&mut self, access: Access<Action>) -> Step {
         match access {
+            Access::Then(Action::Ready) => self.ready(),
             Access::Then(action) => self.perform(action),
             Access::Done | Access::Refused(_) => Step::Continue(()),
         }
@@ -126,7 +137,17 @@ impl Vcpu {
             Action::MeasureBegin(id) => stepper.begin(fd, id),
             Action::MeasureEnd(id) => stepper.end(fd, id, &machine.tallies),
             Action::KernelEntered => stepper.entered(fd, machine.ram.device_view()),
+            Action::Ready => Ok(()),
         })
+    }
+
+    /// Stops behind the instruction by which the guest said that it is ready, if anybody waits for that.
+    fn ready(&mut self) -> Step {
+        if !self.machine.stops_when_ready() {
+            return Step::Continue(());
+        }
+        self.finish_instruction()?;
+        Step::Break(Ending::Ready)
     }
 
     fn interrupted(&mut self) -> Step {

@@ -111,7 +111,7 @@ impl Vcpu {
     }
 
     /// Lets KVM finish the instruction it is in the middle of, and no more.
-    fn finish_instruction(&mut self) -> Step {
+    pub(super) fn finish_instruction(&mut self) -> Step {
         self.fd.set_kvm_immediate_exit(1);
         let mut finished = Step::Continue(());
         for _ in 0..FINISH_TRIES {

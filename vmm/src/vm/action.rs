@@ -13,6 +13,8 @@ pub enum Action {
     MeasureEnd(u32),
     /// The kernel was entered, and says so because it is being measured.
     KernelEntered,
+    /// The guest is ready: a machine that is waited for there stops.
+    Ready,
 }
 
 impl From<EndVm> for Action {

@@ -66,6 +66,9 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// The moment from which times are counted.
     pub started: Instant,
+    /// Whether the machine is going to be put back to its ready mark again and again (`snapshot`): then there is an injector whether
+    /// there are rules or not, and the machine stops when the guest says that it is ready.
+    pub session: bool,
     /// Declared when the machine is told to end, for console output that must not wait any longer then.
     pub ending: Option<EndSignal>,
 }
@@ -87,6 +90,7 @@ impl Config {
             console: Console { output: Box::new(std::io::sink()), input: None },
             timeout: None,
             started: Instant::now(),
+            session: false,
             ending: None,
         }
     }

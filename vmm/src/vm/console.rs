@@ -111,6 +111,11 @@ impl Capture {
         let text = String::from_utf8_lossy(&kept.bytes).into_owned();
         if kept.cut_off { text + CUT_OFF } else { text }
     }
+
+    /// Forgets what has been printed.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
+    }
 }
 
 impl Write for Capture {

@@ -10,6 +10,8 @@ pub enum Ending {
         /// What it wrote.
         status: u32,
     },
+    /// The guest said that it is ready, in a machine that stops there.
+    Ready,
     /// Three nested faults.
     TripleFault {
         /// Instruction pointer then.
@@ -70,6 +72,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ending::Guest { status } => write!(f, "the guest ended with status {status}"),
+            Ending::Ready => write!(f, "the guest is ready, and the machine stopped for it"),
             Ending::TripleFault { rip } => {
                 write!(
                     f,

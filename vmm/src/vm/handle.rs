@@ -4,33 +4,32 @@
 //! dropping the handle stops the machine and joins its threads, whatever state it is in. Nothing is shared between two
 //! machines, so any number of them can live in one process.
 
-use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::{VcpuFd, VmFd};
-use refault_abi::doorbell::{WEDGED_STATUS, event};
+use refault_abi::doorbell::event;
 use refault_devices::serial::Serial;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::doorbell::Doorbell;
-use crate::inject::{Injector, mechanism};
-use crate::memory::GuestRam;
 use crate::vcpu::exit::ExitKind;
-use crate::vcpu::signals::kick_signal;
+use crate::vcpu::signals::kick;
 use crate::vcpu::thread::Vcpu;
 
-use super::assemble::{self, AssembleError};
+use super::assemble::AssembleError;
 use super::config::Config;
 use super::console::ConsoleTimes;
 use super::device_loop::DeviceLoop;
-use super::devices::{Devices, DiskHandle, command_line};
+use super::devices::DiskHandle;
 use super::ending::Ending;
 use super::event::VmEvent;
 use super::machine::Machine;
-use super::outcome::{DiskStats, End, GuestEvent, Outcome, Stats, Times, named_counters};
+use super::news::News;
+use super::outcome::{DiskStats, GuestEvent, Outcome, Stats, Times, named_counters};
+use super::parts::Parts;
 use super::patience;
 
 /// A machine and its threads. See the [module documentation](self).
@@ -55,45 +54,24 @@ pub struct Vm {
 impl Vm {
     /// Makes a machine and lets its first processor run.
     pub fn start(config: Config) -> Result<Self, AssembleError> {
-        let bare = assemble::bare(&config)?;
-        let (tell, news) = unbounded_channel();
-        let console = Arc::new(ConsoleTimes::new(config.started));
-        let injector = injector(&config, &bare.ram)?;
-        let doorbell = Arc::new(Doorbell::new(
-            bare.ram.clone(),
-            injector.clone(),
-            config.cpus,
-            config.started,
-            console.clone(),
-            tell.clone(),
-        ));
-        let mut devices = Devices::new(&bare.vm, config.console, console.clone())?;
-        devices.add_doorbell(doorbell.clone())?;
-        for disk in &config.disks {
-            devices.add_disk(&bare.vm, &bare.ram, disk)?;
-        }
-        let command_line = command_line(&devices.announcements, &config.command_line, &config.program)?;
-        bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
-        let machine = Arc::new(Machine::new(bare.ram.clone(), devices.ports, devices.mmio, injector));
-        let device_loop =
-            DeviceLoop::start(devices.subscribers).map_err(AssembleError::io("the device loop"))?;
+        let parts = Parts::make(config)?;
         let mut vm = Self {
-            machine,
-            doorbell,
-            serial: devices.serial,
-            disks: devices.disks,
-            console,
-            news,
+            machine: parts.machine,
+            doorbell: parts.doorbell,
+            serial: parts.serial,
+            disks: parts.disks,
+            console: parts.console,
+            news: parts.news,
             vcpus: Vec::new(),
-            device_loop,
-            command_line,
-            started: config.started,
+            device_loop: parts.device_loop,
+            command_line: parts.command_line,
+            started: parts.started,
             running_since: Instant::now(),
-            timeout: config.timeout,
-            ending: config.ending,
-            _vm: bare.vm,
+            timeout: parts.timeout,
+            ending: parts.ending,
+            _vm: parts.vm,
         };
-        vm.start_vcpus(bare.vcpus, bare.run_page_size, &tell)?;
+        vm.start_vcpus(parts.vcpus, parts.run_page_size, &parts.tell)?;
         Ok(vm)
     }
 
@@ -143,48 +121,15 @@ impl Vm {
 
     /// Waits until the machine ends or its time is over, and takes it down.
     pub async fn run(mut self) -> Outcome {
-        let mut reports = Vec::new();
-        let mut events = Vec::new();
-        let mut graph = None;
+        let mut told = News::default();
         // A time that ends after the clock does is none.
         let deadline = self.timeout.and_then(|t| Some((t, self.running_since.checked_add(t)?.into())));
-        let end = loop {
-            let next = match deadline {
-                None => self.news.recv().await,
-                Some((allowed, at)) => match tokio::time::timeout_at(at, self.news.recv()).await {
-                    Ok(next) => next,
-                    Err(_) => break End::TimedOut(allowed),
-                },
-            };
-            match next {
-                Some(VmEvent::Report(text)) => reports.push(text),
-                Some(VmEvent::Guest(event)) => events.push(event),
-                Some(VmEvent::Wedged(text)) => graph = Some(text),
-                Some(VmEvent::Ended(ending)) => break ending.into(),
-                None => break End::Failed(Ending::Panicked),
-            }
-        };
+        let heard = told.until_end(&mut self.news, deadline).await;
         let ended = self.started.elapsed();
         self.stop();
-        // What was on its way when the machine ended.
-        while let Ok(late) = self.news.try_recv() {
-            match late {
-                VmEvent::Report(text) => reports.push(text),
-                VmEvent::Guest(event) => events.push(event),
-                VmEvent::Wedged(text) => graph = Some(text),
-                VmEvent::Ended(_) => {}
-            }
-        }
-        let panicked = events.iter().any(|e: &GuestEvent| e.code == event::PANIC);
-        let end = match end {
-            End::Exited(status) if panicked => End::Panicked(Some(status)),
-            End::TimedOut(_) | End::Crashed(_) if panicked => End::Panicked(None),
-            end => match (end, graph) {
-                // A guest that says so and goes on was wrong.
-                (End::Exited(WEDGED_STATUS) | End::TimedOut(_), Some(text)) => End::Wedged(edges(&text)),
-                (end, _) => end,
-            },
-        };
+        told.catch_up(&mut self.news);
+        let end = told.end(heard);
+        let News { reports, events, .. } = told;
         let (stats, faults) = self.stats(&events, ended);
         Outcome { end, stats, reports, events, faults }
     }
@@ -195,11 +140,7 @@ impl Vm {
         if let Some(ending) = &self.ending {
             ending.declare();
         }
-        for thread in &self.vcpus {
-            // SAFETY: the thread has not been joined, so its identifier is valid; the signal is blocked there (all
-            // vCPU threads were ready before any was kept), so it cannot run a handler or kill the process.
-            unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
-        }
+        self.vcpus.iter().for_each(kick);
         for thread in self.vcpus.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a vCPU thread panicked");
@@ -266,20 +207,6 @@ impl Drop for TellEnd {
             let _ = self.tell.send(VmEvent::Ended(ending));
         }
     }
-}
-
-/// The edges of a graph that the kernel wrote, without what stands in front of each.
-fn edges(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("wedged:"));
-    lines.map(|line| line.strip_prefix("wait-for:").unwrap_or(line).trim().to_owned()).collect()
-}
-
-fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>>, AssembleError> {
-    if config.rules.is_empty() {
-        return Ok(None);
-    }
-    let mechanism = mechanism::choose(ram, config.mechanism)?;
-    Ok(Some(Arc::new(Injector::new(ram.clone(), mechanism, config.cpus, config.rules.clone()))))
 }
 
 fn disk_stats(disk: &DiskHandle) -> DiskStats {

@@ -51,6 +51,7 @@ pub struct Machine {
     /// What measured operations cost in ring 0.
     pub tallies: Tallies,
     stopping: AtomicBool,
+    stops_when_ready: AtomicBool,
 }
 
 impl Machine {
@@ -69,7 +70,23 @@ impl Machine {
             counters: Counters::default(),
             tallies: Tallies::default(),
             stopping: AtomicBool::new(false),
+            stops_when_ready: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the machine stops when the guest says that it is ready. It did not until now.
+    pub fn stop_when_ready(&self, whether: bool) {
+        self.stops_when_ready.store(whether, SeqCst);
+    }
+
+    /// Whether it does.
+    pub fn stops_when_ready(&self) -> bool {
+        self.stops_when_ready.load(SeqCst)
+    }
+
+    /// Takes back that the machine is to end. No vCPU runs.
+    pub fn resume(&self) {
+        self.stopping.store(false, SeqCst);
     }
 
     /// Asks every thread to end; a vCPU in the guest has to be kicked besides.

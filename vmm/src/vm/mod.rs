@@ -12,7 +12,9 @@ pub mod ending;
 pub mod event;
 pub mod handle;
 pub mod machine;
+pub mod news;
 pub mod outcome;
+pub mod parts;
 pub mod patience;
 
 pub use assemble::AssembleError;

@@ -41,7 +41,8 @@ impl From<Ending> for End {
             | Ending::Internal { .. }
             | Ending::FailEntry { .. }
             | Ending::SystemEvent { .. } => End::Crashed(ending),
-            Ending::Unexpected { .. }
+            Ending::Ready
+            | Ending::Unexpected { .. }
             | Ending::MemoryFault { .. }
             | Ending::MemoryGone { .. }
             | Ending::Panicked

@@ -80,6 +80,23 @@ pub fn measuring_guest() -> Vec<u8> {
     micro::elf(&code, LOAD, LOAD)
 }
 
+/// A guest that says it is ready, then adds one to a word of its memory and ends with that word's value plus the low half of the
+/// doorbell's ARGUMENT.
+pub fn ready_guest() -> Vec<u8> {
+    let mut code = Vec::new();
+    for (register, value) in [(0xd010_0058_u32, 5_u32), (0xd010_005c, 0)] {
+        code.extend_from_slice(&[0xc7, 0x05]); // movl $value, register
+        code.extend_from_slice(&register.to_le_bytes());
+        code.extend_from_slice(&value.to_le_bytes());
+    }
+    code.extend_from_slice(&[0xff, 0x05, 0, 0, 0x20, 0]); // incl 0x200000
+    code.extend_from_slice(&[0x8b, 0x0d, 0, 0, 0x20, 0]); // mov 0x200000, %ecx
+    code.extend_from_slice(&[0xa1, 0x70, 0, 0x10, 0xd0]); // mov ARGUMENT, %eax
+    code.extend_from_slice(&[0x01, 0xc8]); // add %ecx, %eax
+    code.extend_from_slice(&[0xba, 0xf4, 0, 0, 0, 0xef, 0xf4]); // mov $0xf4, %edx; out; hlt
+    micro::elf(&code, LOAD, LOAD)
+}
+
 /// A guest that never ends.
 pub fn endless_guest() -> Vec<u8> {
     micro::elf(&[0xeb, 0xfe], LOAD, LOAD) // jmp .

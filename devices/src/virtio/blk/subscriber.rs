@@ -38,28 +38,28 @@ impl BlkSubscriber {
 
     /// Does all there is to do now: what the loop does when woken. Returns whether anything had woken it.
     pub fn poll(&self) -> bool {
-        let done = self.done.read().is_ok();
-        let kicked = self.kick.read().is_ok();
-        if done {
-            self.turn(Block::on_completion);
-        }
-        if kicked {
-            self.turn(Block::on_kick);
-        }
+        let done = self.turn(&self.done, Block::on_completion);
+        let kicked = self.turn(&self.kick, Block::on_kick);
         done || kicked
     }
 
-    fn turn(&self, step: impl FnOnce(&mut Block) -> Turn) {
-        let mut again = false;
+    /// Takes `step` if `event` is signalled. Returns whether it was.
+    fn turn(&self, event: &EventFd, step: impl FnOnce(&mut Block) -> Turn) -> bool {
+        let mut woken = false;
+        // The event is read under the device's lock, so that it cannot be a memory of the time before a restore.
         self.device.drive(|disk| -> Work {
+            woken = event.read().is_ok();
+            if !woken {
+                return Work::default();
+            }
             let Turn { work, more } = step(disk);
-            again = more;
+            if more {
+                // A full counter means that the loop is being woken already.
+                let _ = self.kick.write(1);
+            }
             work
         });
-        if again {
-            // A full counter means that the loop is being woken already.
-            let _ = self.kick.write(1);
-        }
+        woken
     }
 }
 

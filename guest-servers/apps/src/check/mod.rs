@@ -7,6 +7,7 @@
 //! reads the console.
 
 pub mod case;
+pub mod exercise;
 pub mod schedule;
 pub mod text;
 

@@ -84,9 +84,14 @@ pub fn target_entry() -> u64 {
     PT + TARGET / PAGE * 8
 }
 
-/// That entry with execution forbidden.
+/// What that entry would be for another page, usable from both rings.
+pub fn entry_for(page: u64) -> u64 {
+    page | KERNEL_PAGE | USER
+}
+
+/// The page under test with execution forbidden.
 pub fn no_execute_entry() -> u64 {
-    TARGET | KERNEL_PAGE | USER | NO_EXECUTE
+    entry_for(TARGET) | NO_EXECUTE
 }
 
 fn page_entry(ring: Ring, address: u64) -> u64 {

@@ -1,0 +1,101 @@
+//! From the first instruction to the last line: what is prepared, the mark, the workload, and the look afterwards.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use refault_abi::doorbell::event;
+use refault_rt::{kernel, user};
+
+use super::argument::Argument;
+use super::gauges::Gauges;
+use super::requests::{self, Request};
+use super::rest::Rest;
+use super::trouble::{Step, Trouble, outcome};
+use crate::check::case::Outcome;
+use crate::check::suite::{Explain, Record, Suite};
+
+/// What is there at the mark.
+struct Prepared {
+    requests: Vec<Box<dyn Request>>,
+    quick: Rest,
+    thorough: Rest,
+}
+
+fn prepare() -> Result<Prepared, String> {
+    let mut requests = requests::all()?;
+    // Once for practice, so that everything is warm.
+    for request in &mut requests {
+        request.ready(0)?;
+        let practice = outcome(request.perform(&Gauges::now())).map_err(|complaint| complaint.text);
+        practice.map_err(|why| alloc::format!("{}, for practice: {why}", request.name()))?;
+    }
+    for request in &mut requests {
+        request.ready(0)?;
+    }
+    user::sync().explain("sync")?;
+    // The first thorough look may be what makes its own tables.
+    Rest::now(true)?;
+    Ok(Prepared { requests, thorough: Rest::now(true)?, quick: Rest::now(false)? })
+}
+
+/// Everything. `given` takes the place of what the monitor says, and has the lines printed. The program's exit status.
+pub fn run(given: Option<Argument>) -> i32 {
+    let prepared = prepare();
+    // Without a monitor nobody hears it.
+    let _ = kernel::event(event::READY, 0);
+    let (argument, mut suite) = match (given, kernel::argument()) {
+        (None, Ok(word)) => (Argument(word), Suite::reporting()),
+        (given, _) => (given.unwrap_or(Argument(0)), Suite::new()),
+    };
+    match prepared {
+        Err(why) => suite.check("prepare", |_| Err(why)),
+        Ok(mut prepared) => {
+            work(&mut suite, argument, &mut prepared);
+            let rest = if argument.thorough() { &prepared.thorough } else { &prepared.quick };
+            suite.case("rest", |_| rest.compare(argument.thorough()));
+        }
+    }
+    suite.end()
+}
+
+fn work(suite: &mut Suite, argument: Argument, prepared: &mut Prepared) {
+    match argument.workload() {
+        0 => few(suite, argument, &mut prepared.requests),
+        number @ 1..=8 => {
+            let index = usize::from(number) - 1;
+            few(suite, argument, prepared.requests.get_mut(index..=index).unwrap_or_default());
+        }
+        number => suite.check("workload", |_| Err(alloc::format!("there is no workload {number}"))),
+    }
+}
+
+/// Some of the eight requests, round after round. A case for each of them, of all rounds: the first thing that was wrong, else
+/// whether any was rejected.
+fn few(suite: &mut Suite, argument: Argument, requests: &mut [Box<dyn Request>]) {
+    let mut cases: Vec<(Record, Outcome)> = requests.iter().map(|_| (Record::default(), Ok(None))).collect();
+    for round in 0..u32::from(argument.operations(1)) {
+        for (request, (record, so_far)) in requests.iter_mut().zip(&mut cases) {
+            let since = Gauges::now();
+            let step = again(&mut **request, round, &since);
+            let here = since.record();
+            record.faults = record.faults.saturating_add(here.faults);
+            record.repeats = record.repeats.saturating_add(here.repeats);
+            let outcome = outcome(step);
+            if so_far.is_ok() && !matches!(outcome, Ok(None)) {
+                *so_far = outcome;
+            }
+        }
+    }
+    for (request, (record, outcome)) in requests.iter().zip(&cases) {
+        suite.report(request.name(), record, outcome);
+    }
+}
+
+/// One round of a request; the first has been made ready before the mark.
+fn again(request: &mut dyn Request, round: u32, since: &Gauges) -> Step {
+    if round > 0 {
+        request.ready(round).map_err(Trouble::from)?;
+    }
+    request.perform(since)
+}

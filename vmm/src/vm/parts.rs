@@ -1,0 +1,112 @@
+//! The parts of a machine, put together and not yet running: what [`super::Vm`] and a session begin with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::{VcpuFd, VmFd};
+use refault_devices::serial::Serial;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::doorbell::Doorbell;
+use crate::inject::{Injector, mechanism};
+use crate::memory::GuestRam;
+
+use super::assemble::{self, AssembleError};
+use super::config::Config;
+use super::console::ConsoleTimes;
+use super::device_loop::DeviceLoop;
+use super::devices::{Devices, DiskHandle, command_line};
+use super::event::VmEvent;
+use super::machine::Machine;
+use super::patience;
+
+/// A machine whose device loop runs and whose processors do not.
+pub struct Parts {
+    /// The virtual machine. To be kept until no thread uses its processors.
+    pub vm: VmFd,
+    /// What all threads share.
+    pub machine: Arc<Machine>,
+    /// The doorbell.
+    pub doorbell: Arc<Doorbell>,
+    /// The serial line.
+    pub serial: Arc<Serial>,
+    /// Disks.
+    pub disks: Vec<DiskHandle>,
+    /// When the console said something for the first time.
+    pub console: Arc<ConsoleTimes>,
+    /// What the machine tells.
+    pub news: UnboundedReceiver<VmEvent>,
+    /// The other end, for its threads.
+    pub tell: UnboundedSender<VmEvent>,
+    /// The device loop.
+    pub device_loop: DeviceLoop,
+    /// The kernel command line that the guest is given.
+    pub command_line: String,
+    /// Processors, one for each thread to come.
+    pub vcpus: Vec<VcpuFd>,
+    /// Size of a vCPU's run page.
+    pub run_page_size: usize,
+    /// The moment from which times are counted.
+    pub started: Instant,
+    /// How long the machine may run.
+    pub timeout: Option<Duration>,
+    /// Declared when the machine is told to end.
+    pub ending: Option<patience::EndSignal>,
+}
+
+impl Parts {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// Whatever the host or the configuration does not allow.
+    pub fn make(config: Config) -> Result<Self, AssembleError> {
+        let bare = assemble::bare(&config)?;
+        let (tell, news) = unbounded_channel();
+        let console = Arc::new(ConsoleTimes::new(config.started));
+        let injector = injector(&config, &bare.ram)?;
+        let doorbell = Arc::new(Doorbell::new(
+            bare.ram.clone(),
+            injector.clone(),
+            config.cpus,
+            config.started,
+            console.clone(),
+            tell.clone(),
+        ));
+        let mut devices = Devices::new(&bare.vm, config.console, console.clone())?;
+        devices.add_doorbell(doorbell.clone())?;
+        for disk in &config.disks {
+            devices.add_disk(&bare.vm, &bare.ram, disk)?;
+        }
+        let command_line = command_line(&devices.announcements, &config.command_line, &config.program)?;
+        bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
+        let machine = Arc::new(Machine::new(bare.ram.clone(), devices.ports, devices.mmio, injector));
+        let device_loop =
+            DeviceLoop::start(devices.subscribers).map_err(AssembleError::io("the device loop"))?;
+        Ok(Self {
+            vm: bare.vm,
+            machine,
+            doorbell,
+            serial: devices.serial,
+            disks: devices.disks,
+            console,
+            news,
+            tell,
+            device_loop,
+            command_line,
+            vcpus: bare.vcpus,
+            run_page_size: bare.run_page_size,
+            started: config.started,
+            timeout: config.timeout,
+            ending: config.ending,
+        })
+    }
+}
+
+/// The injector, where there are rules or will be.
+fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>>, AssembleError> {
+    if config.rules.is_empty() && !config.session {
+        return Ok(None);
+    }
+    let mechanism = mechanism::choose(ram, config.mechanism)?;
+    Ok(Some(Arc::new(Injector::new(ram.clone(), mechanism, config.cpus, config.rules.clone()))))
+}
