@@ -8,7 +8,10 @@ use refault_devices::bus::{Bus, Window};
 use refault_devices::exit_port::{EXIT_PORT, ExitPort};
 use refault_devices::serial::input::SerialInput;
 use refault_devices::serial::{COM1, COM1_IRQ, Serial};
+use refault_devices::virtio::Work;
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
+use refault_devices::virtio::blk::engine::overlay::Overlay;
+use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::image::Image;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
@@ -16,6 +19,8 @@ use refault_devices::virtio::interrupt::Interrupt;
 use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
 
 use crate::doorbell::{Doorbell, EntryPort};
+use crate::inject::Rule;
+use crate::inject::disk::DiskPlan;
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
 use crate::memory::GuestRam;
 
@@ -38,6 +43,21 @@ pub struct DiskHandle {
     pub counters: Arc<BlkCounters>,
     /// The engine in use.
     pub engine: &'static str,
+    /// The device.
+    pub device: Arc<VirtioMmio<Block>>,
+    /// What it is over, if it is kept in memory.
+    pub overlay: Option<Overlay>,
+}
+
+/// Gives each disk the plan that `rules` make for it, and takes away the one it had. `seed` is that of random shares.
+pub fn set_plans(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
+    for (index, disk) in (0..).zip(disks) {
+        let plan = DiskPlan::new(rules, index, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
+        disk.device.drive(|block| {
+            block.set_plan(plan);
+            Work::default()
+        });
+    }
 }
 
 /// All devices of a machine.
@@ -99,12 +119,21 @@ impl Devices {
         if index >= MAX_DISKS {
             return Err(AssembleError::TooManyDisks(MAX_DISKS));
         }
-        let image = Image::open(&disk.path, disk.readonly)?;
         let base = VIRTIO_MMIO_BASE + index as u64 * MMIO_WINDOW_STRIDE;
         let gsi = VIRTIO_FIRST_GSI + index as u32;
         let view = Arc::new(ram.device_view().clone());
-        let block = Block::new(&image, disk.serial, disk.engine, view.clone())?;
-        let handle = DiskHandle { counters: block.counters().clone(), engine: block.engine() };
+        let overlay = match disk.overlay {
+            true => Some(Overlay::open(&disk.path)?),
+            false => None,
+        };
+        let block = match &overlay {
+            Some(overlay) => Block::on_overlay(overlay, disk.readonly, disk.serial, view.clone())?,
+            None => {
+                let image = Image::open(&disk.path, disk.readonly)?;
+                Block::new(&image, disk.serial, disk.engine, view.clone())?
+            }
+        };
+        let (counters, engine) = (block.counters().clone(), block.engine());
         let interrupt = Arc::new(Interrupt::new(self.lines.add(vm, gsi)?));
         let device =
             Arc::new(VirtioMmio::new(block, interrupt, view).map_err(AssembleError::io("a virtio device"))?);
@@ -116,6 +145,7 @@ impl Devices {
         let subscriber =
             BlkSubscriber::new(device.clone()).map_err(AssembleError::io("a virtio device's events"))?;
         self.subscribers.push(Box::new(subscriber));
+        let handle = DiskHandle { counters, engine, device: device.clone(), overlay };
         self.mmio.insert(&format!("disk {index}"), Window { base, len: WINDOW_LEN }, device)?;
         self.announcements.push(format!("virtio_mmio.device={WINDOW_LEN}@{base:#x}:{gsi}"));
         self.disks.push(handle);
