@@ -174,12 +174,12 @@ impl Injector {
         }
         let refused =
             !self.ram.contains(page, PAGE_SIZE) || state.registered.kept.values().any(|&kept| kept == page);
-        if refused || state.away.len() >= self.mechanism.most() {
-            return false;
-        }
         let wants_writes =
             matches!(&cause, Cause::Memory(filter) if filter.access == Some(AccessKind::Write));
         let writes_only = wants_writes && self.writes.is_some();
+        if refused || state.away.len() >= self.way(writes_only).most() {
+            return false;
+        }
         if let Err(why) = self.way(writes_only).arm(page) {
             tracing::warn!("page {page:#x} could not be taken away: {why}");
             return false;

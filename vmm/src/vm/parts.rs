@@ -115,7 +115,9 @@ fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>
     }
     let mechanism = mechanism::choose(ram, config.mechanism)?;
     let seed = config.seed.unwrap_or(0);
-    Ok(Some(Arc::new(Injector::new(ram.clone(), mechanism, config.cpus, &config.rules, seed))))
+    let writes = mechanism::for_writes(ram, mechanism.as_ref());
+    let injector = Injector::new(ram.clone(), mechanism, config.cpus, &config.rules, seed);
+    Ok(Some(Arc::new(injector.with_writes_by(writes))))
 }
 
 /// What rules have to know of the machine beside its memory.
