@@ -15,7 +15,6 @@ use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
 use refault_devices::virtio::interrupt::Interrupt;
 use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::doorbell::{Doorbell, EntryPort};
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
@@ -26,6 +25,7 @@ use super::assemble::AssembleError;
 use super::config::{Console, Disk};
 use super::console::{ConsoleTimes, TimedOutput};
 use super::device_loop::Subscriber;
+use super::lines::Lines;
 
 /// What is typed when the console's input has come to its end: the end-of-file character, Ctrl-D.
 const END_OF_FILE: u8 = 0x04;
@@ -57,6 +57,8 @@ pub struct Devices {
     pub announcements: Vec<String>,
     /// Disks.
     pub disks: Vec<DiskHandle>,
+    /// Their interrupt lines.
+    pub lines: Lines,
     /// The console.
     pub serial: Arc<Serial>,
 }
@@ -64,7 +66,8 @@ pub struct Devices {
 impl Devices {
     /// The console and the exit port.
     pub fn new(vm: &VmFd, console: Console, times: Arc<ConsoleTimes>) -> Result<Self, AssembleError> {
-        let irq = line(vm, COM1_IRQ)?;
+        let mut lines = Lines::default();
+        let irq = lines.add(vm, COM1_IRQ)?;
         let output = Box::new(TimedOutput::new(console.output, times));
         let serial = Arc::new(Serial::new(irq, output).map_err(AssembleError::io("a serial console"))?);
         let mut devices = Self {
@@ -73,6 +76,7 @@ impl Devices {
             subscribers: Vec::new(),
             announcements: Vec::new(),
             disks: Vec::new(),
+            lines,
             serial: serial.clone(),
         };
         devices.ports.insert("serial", COM1, serial.clone())?;
@@ -115,7 +119,7 @@ impl Devices {
             }
         };
         let (counters, engine) = (block.counters().clone(), block.engine());
-        let interrupt = Arc::new(Interrupt::new(line(vm, gsi)?));
+        let interrupt = Arc::new(Interrupt::new(self.lines.add(vm, gsi)?));
         let device =
             Arc::new(VirtioMmio::new(block, interrupt, view).map_err(AssembleError::io("a virtio device"))?);
         for notify in device.notify_registers() {
@@ -132,13 +136,6 @@ impl Devices {
         self.disks.push(handle);
         Ok(())
     }
-}
-
-/// An event descriptor behind interrupt line `gsi`.
-fn line(vm: &VmFd, gsi: u32) -> Result<EventFd, AssembleError> {
-    let event = EventFd::new(EFD_NONBLOCK).map_err(AssembleError::io("an interrupt line"))?;
-    vm.register_irqfd(&event, gsi).map_err(AssembleError::kvm("KVM_IRQFD"))?;
-    Ok(event)
 }
 
 /// The complete command line: devices first, so that nothing the user writes can hide them.

@@ -20,6 +20,7 @@ use super::console::ConsoleTimes;
 use super::device_loop::DeviceLoop;
 use super::devices::{Devices, DiskHandle, command_line};
 use super::event::VmEvent;
+use super::lines::Lines;
 use super::machine::Machine;
 use super::patience;
 
@@ -35,6 +36,8 @@ pub struct Parts {
     pub serial: Arc<Serial>,
     /// Disks.
     pub disks: Vec<DiskHandle>,
+    /// Interrupt lines of the devices.
+    pub lines: Lines,
     /// When the console said something for the first time.
     pub console: Arc<ConsoleTimes>,
     /// What the machine tells.
@@ -94,6 +97,7 @@ impl Parts {
             doorbell,
             serial: devices.serial,
             disks: devices.disks,
+            lines: devices.lines,
             console,
             news,
             tell,
