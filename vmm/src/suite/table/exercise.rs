@@ -50,6 +50,7 @@ pub fn tests() -> Vec<Test> {
         workload("X0.crowd.faults".into(), 4 << 32 | 3 << 8 | 12, 1)
             .rule("page=1 attempt=1: reflect")
             .faults(),
+        workload("X0.crowd.small-cache".into(), 6 << 32 | 3 << 8 | 12, 1).words("cache=8"),
         workload("X0.touch.away".into(), 5 << 32 | 14, 1).monitor().faults(),
     ]);
     tests
