@@ -44,6 +44,9 @@ pub enum TrapPage {
     NotMine,
 }
 
+/// Pages away at once, where nothing else is said.
+pub const AWAY_LIMIT: usize = 16_384;
+
 /// A way to take pages away.
 pub trait Mechanism: Debug + Send + Sync {
     /// Name in reports.
@@ -55,6 +58,12 @@ pub trait Mechanism: Debug + Send + Sync {
 
     /// Lets it come back, with the bytes that the device view shows.
     fn disarm(&self, page: u64) -> io::Result<()>;
+
+    /// How many pages may be away at once. Where pages are taken away by protection, each may split a mapping in two, and a process
+    /// may have 65530 of them (`vm.max_map_count`): without a limit a guest could leave none for the monitor itself.
+    fn most(&self) -> usize {
+        AWAY_LIMIT
+    }
 
     /// Which page a notice is about.
     fn trapped(&self, notice: Notice) -> TrapPage;

@@ -60,6 +60,11 @@ impl Mechanism for Poison {
         drop_page(self.hva(page)?)
     }
 
+    /// A poisoned page is a mark in the page table and splits nothing.
+    fn most(&self) -> usize {
+        usize::MAX
+    }
+
     fn trapped(&self, notice: Notice) -> TrapPage {
         let gpa = match notice {
             Notice::BusError { hva } => self.ram.gpa_of_vcpu_hva(hva),

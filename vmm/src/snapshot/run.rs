@@ -20,6 +20,8 @@ pub struct Run {
     pub rules: Vec<Rule>,
     /// What the guest's program reads from the doorbell's ARGUMENT.
     pub argument: u64,
+    /// What random shares in the rules are drawn from.
+    pub seed: u64,
     /// How long it may take; `None` for no limit.
     pub timeout: Option<Duration>,
     /// Whether every fault site passed is to be named in [`Ran::sites`], wanted by a rule or not.

@@ -164,7 +164,7 @@ impl Session {
         }
         self.console.clear();
         self.parts.doorbell.begin(&self.mark.registers, run.argument);
-        self.injector.restart(run.rules, &self.mark.registered, run.log_sites);
+        self.injector.restart(&run.rules, &self.mark.registered, run.log_sites, run.seed);
         self.parts.machine.resume();
         let running = Instant::now();
         go(&mut self.processors)?;

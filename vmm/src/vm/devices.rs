@@ -38,6 +38,8 @@ pub struct DiskHandle {
     pub counters: Arc<BlkCounters>,
     /// The engine in use.
     pub engine: &'static str,
+    /// The device itself.
+    pub device: Arc<VirtioMmio<Block>>,
 }
 
 /// All devices of a machine.
@@ -100,7 +102,7 @@ impl Devices {
         let gsi = VIRTIO_FIRST_GSI + index as u32;
         let view = Arc::new(ram.device_view().clone());
         let block = Block::new(&image, disk.serial, disk.engine, view.clone())?;
-        let handle = DiskHandle { counters: block.counters().clone(), engine: block.engine() };
+        let (counters, engine) = (block.counters().clone(), block.engine());
         let interrupt = Arc::new(Interrupt::new(line(vm, gsi)?));
         let device =
             Arc::new(VirtioMmio::new(block, interrupt, view).map_err(AssembleError::io("a virtio device"))?);
@@ -112,9 +114,9 @@ impl Devices {
         let subscriber =
             BlkSubscriber::new(device.clone()).map_err(AssembleError::io("a virtio device's events"))?;
         self.subscribers.push(Box::new(subscriber));
-        self.mmio.insert(&format!("disk {index}"), Window { base, len: WINDOW_LEN }, device)?;
+        self.mmio.insert(&format!("disk {index}"), Window { base, len: WINDOW_LEN }, device.clone())?;
         self.announcements.push(format!("virtio_mmio.device={WINDOW_LEN}@{base:#x}:{gsi}"));
-        self.disks.push(handle);
+        self.disks.push(DiskHandle { counters, engine, device });
         Ok(())
     }
 }
