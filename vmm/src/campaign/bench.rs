@@ -106,7 +106,8 @@ impl<'a, L: Laboratories> Bench<'a, L> {
         let Experiment { level, workload, argument, words, .. } = experiment;
         let plain = Experiment::fault_free(*level, workload, *argument, words);
         let (ran, told, disk) = self.make(&plain).await?;
-        let evidence = Evidence { experiment: &plain, ran: &ran, told: &told, baseline: None, disk: disk.as_ref() };
+        let evidence =
+            Evidence { experiment: &plain, ran: &ran, told: &told, baseline: None, disk: disk.as_ref() };
         let baseline = Rc::new(Baseline::of(&evidence));
         let done = self.finish(&plain, None, ran, told, disk);
         let mut kept = self.shared.baselines.borrow_mut();

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use refault_abi::fs;
 
-use crate::inject::rule::{AccessKind, OPERATIONS, Rule, Side};
 use crate::inject::parse_rule;
+use crate::inject::rule::{AccessKind, OPERATIONS, Rule, Side};
 
 use super::journal::{Header, JournalError, Listing, lines};
 use super::plan::Floor;
@@ -278,7 +278,8 @@ pub fn markdown(coverage: &Coverage, runs: usize) -> String {
         coverage.matrix.iter().map(|cell| (cell.words.as_str(), cell.kind.as_str())).collect();
     let policies: BTreeSet<&str> = columns.iter().map(|(words, _)| *words).collect();
     for policy in policies {
-        let kinds: Vec<&str> = columns.iter().filter(|(words, _)| *words == policy).map(|(_, kind)| *kind).collect();
+        let kinds: Vec<&str> =
+            columns.iter().filter(|(words, _)| *words == policy).map(|(_, kind)| *kind).collect();
         add(format!("## `{policy}`\n\nFaults that happened in runs aimed at one site.\n"));
         add(format!("| request | side | access | {} |", kinds.join(" | ")));
         add(format!("|---|---|---|{}", "---|".repeat(kinds.len())));

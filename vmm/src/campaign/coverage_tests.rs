@@ -31,7 +31,8 @@ fn listing(first: Option<&str>, sites: &[&str]) -> Listing {
 #[test]
 fn only_what_happened_is_visited() {
     let listings = [listing(None, &[FIRST, OTHER]), listing(Some(FIRST), &[SECOND])];
-    let records = [run("a", "once", &[FIRST], 1), run("b", "once", &[OTHER], 0), run("c", "pair", &[FIRST, SECOND], 1)];
+    let records =
+        [run("a", "once", &[FIRST], 1), run("b", "once", &[OTHER], 0), run("c", "pair", &[FIRST, SECOND], 1)];
     let coverage = Coverage::of(&records, &listings, &["once".into(), "delay".into()], &["w".into()]);
     assert_eq!((coverage.sites_known, coverage.sites_visited), (2, 1));
     assert_eq!((coverage.pairs_known, coverage.pairs_visited), (1, 0));

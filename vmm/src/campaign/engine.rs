@@ -134,7 +134,8 @@ pub async fn conduct<L: Laboratories>(
         if plan.levels.contains(&Level::Random) {
             let drawn = (0..plan.runs).filter_map(|number| random::draw(plan, &words, number));
             let journal = journal.borrow();
-            let left = drawn.filter(|experiment| experiment.is_in(request.shard) && !journal.has(&experiment.id));
+            let left =
+                drawn.filter(|experiment| experiment.is_in(request.shard) && !journal.has(&experiment.id));
             queue.put(left.collect::<Vec<_>>(), observer);
         }
     }
@@ -191,13 +192,19 @@ impl<O: Observer> Work<'_, O> {
         Ok(())
     }
 
-    async fn one<L: Laboratories>(&self, bench: &mut Bench<'_, L>, experiment: &Experiment) -> io::Result<()> {
+    async fn one<L: Laboratories>(
+        &self,
+        bench: &mut Bench<'_, L>,
+        experiment: &Experiment,
+    ) -> io::Result<()> {
         let done = bench.run(experiment).await?;
         let is_new = !self.journal.borrow().has(&experiment.id);
         if done.judged.violated.is_some() {
             self.failures.borrow_mut().push(experiment.clone());
         }
-        if let ([site], Level::Two, true) = (experiment.aimed.as_slice(), experiment.level, experiment.log_sites) {
+        if let ([site], Level::Two, true) =
+            (experiment.aimed.as_slice(), experiment.level, experiment.log_sites)
+        {
             let second = in_the_repeat(site, &done.sites, self.plan);
             self.journal.borrow_mut().list(Listing {
                 words: experiment.words.clone(),

@@ -55,7 +55,8 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
     let workloads: Vec<_> = plan.workloads().collect();
     let workload = numbers.of_these(&workloads)?;
     let random = &plan.random;
-    let clients = if workload.repeats_itself { 1 } else { numbers.below(u64::from(random.clients.max(1))) as u8 + 1 };
+    let clients =
+        if workload.repeats_itself { 1 } else { numbers.below(u64::from(random.clients.max(1))) as u8 + 1 };
     let seed = numbers.below(u64::from(random.seeds)) as u32;
     // Seeds of workloads differ from campaign to campaign, too.
     let seed = seed.wrapping_add((plan.seed as u32).wrapping_mul(0x9e37_79b9));
@@ -170,7 +171,8 @@ mod tests {
         }
         assert!(rules.len() > 1000, "{}", rules.len());
         let other = Plan { seed: 2, ..plan.clone() };
-        let same = (0..100).filter(|&n| draw(&plan, "", n).unwrap().rules == draw(&other, "", n).unwrap().rules);
+        let same =
+            (0..100).filter(|&n| draw(&plan, "", n).unwrap().rules == draw(&other, "", n).unwrap().rules);
         assert!(same.count() < 20);
     }
 

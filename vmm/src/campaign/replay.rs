@@ -195,7 +195,9 @@ fn site(text: &str) -> Result<Site, ReplayError> {
     let Rule::Site(rule) = parse_rule(&format!("{text} : reflect"))? else { return Err(unknown()) };
     let SiteRule { operation, requests, copies, pages, attempts, side, access, .. } = rule;
     let only = |list: Option<Vec<u32>>| list.and_then(|list| list.first().copied());
-    let Some(Page::Index(page)) = pages.and_then(|pages| pages.first().copied()) else { return Err(unknown()) };
+    let Some(Page::Index(page)) = pages.and_then(|pages| pages.first().copied()) else {
+        return Err(unknown());
+    };
     Ok(Site(SiteName {
         operation: operation.unwrap_or(fs::READ),
         request: only(requests).ok_or_else(unknown)?,
@@ -222,7 +224,10 @@ mod tests {
     fn a_file_is_an_experiment_and_back() {
         let replay = Replay::read(TEXT).unwrap();
         let experiment = replay.experiment().unwrap();
-        assert_eq!((experiment.workload.name, experiment.argument.pack(), experiment.kind), ("read", 0x101, Kind::Once));
+        assert_eq!(
+            (experiment.workload.name, experiment.argument.pack(), experiment.kind),
+            ("read", 0x101, Kind::Once)
+        );
         assert_eq!(experiment.aimed[0].to_string(), replay.aimed[0]);
         let again = Replay { expect: replay.expect.clone(), ..Replay::of(&experiment, None) };
         assert_eq!(Replay::read(&toml::to_string(&again).unwrap()).unwrap(), replay);
@@ -261,7 +266,14 @@ mod tests {
             let why = Replay::read(&text).unwrap().experiment().unwrap_err().to_string();
             assert!(why.contains(said), "{why}");
         }
-        for text in ["", "{", "{}", "schema = 'x'", &TEXT.replace("replay/1", "replay/2"), &TEXT.replace("words", "wrods")] {
+        for text in [
+            "",
+            "{",
+            "{}",
+            "schema = 'x'",
+            &TEXT.replace("replay/1", "replay/2"),
+            &TEXT.replace("words", "wrods"),
+        ] {
             assert!(Replay::read(text).is_err(), "{text}");
         }
     }

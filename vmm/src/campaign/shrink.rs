@@ -82,7 +82,14 @@ pub async fn shrink<L: Laboratories>(
             last = judged;
         }
     }
-    Ok(Shrunk { experiment: best, judged: last, failed: again, replays: how.replays, without_faults, runs: shrinker.runs })
+    Ok(Shrunk {
+        experiment: best,
+        judged: last,
+        failed: again,
+        replays: how.replays,
+        without_faults,
+        runs: shrinker.runs,
+    })
 }
 
 impl<L: Laboratories> Shrinker<'_, '_, L> {

@@ -3,11 +3,14 @@
 //! What this is not: logic. Each verb turns its arguments into the input of a library function and prints the result.
 
 pub mod bench;
+pub mod campaign;
+pub mod coverage;
 pub mod disk;
 pub mod export;
 pub mod mkfs;
 pub mod mutation;
 pub mod output;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod size;
@@ -33,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   refault                                   the demo: the same read under three policies, as a table
   refault run --disk disk.img -- cat /hello.txt
   refault test                              the guest tests, in parallel machines
+  refault campaign --preset level1          every fault site of eight requests, in each kind
   refault doctor                            what this host can do";
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +47,12 @@ enum Verb {
     Test(test::Args),
     /// Measure the guest
     Bench(bench::Args),
+    /// Make many runs with faults, and judge each
+    Campaign(Box<campaign::Args>),
+    /// Run one schedule again, with a trace
+    Replay(replay::Args),
+    /// Say what campaigns have visited of what is known
+    Coverage(coverage::Args),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
     /// Write the built-in guest into a directory, for other monitors
@@ -90,6 +100,9 @@ pub fn main() -> u8 {
         Verb::Run(args) => run::run(*args, started),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Campaign(args) => campaign::run(&args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)
