@@ -11,12 +11,16 @@ use refault_devices::serial::{COM1, COM1_IRQ, Serial};
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
 use refault_devices::virtio::blk::engine::overlay::Overlay;
 use refault_devices::virtio::blk::image::Image;
+use refault_devices::virtio::Work;
+use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
 use refault_devices::virtio::interrupt::Interrupt;
 use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
 
 use crate::doorbell::{Doorbell, EntryPort};
+use crate::inject::Rule;
+use crate::inject::disk::DiskPlan;
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
 use crate::memory::GuestRam;
 
@@ -135,6 +139,17 @@ impl Devices {
         self.announcements.push(format!("virtio_mmio.device={WINDOW_LEN}@{base:#x}:{gsi}"));
         self.disks.push(handle);
         Ok(())
+    }
+}
+
+/// Has each disk carry out what `rules` want of it from now on; where they want nothing, it works as ever.
+pub fn plan_faults(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
+    for (number, disk) in (0..).zip(disks) {
+        let plan = DiskPlan::new(rules, number, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
+        disk.device.drive(|block| {
+            block.set_plan(plan);
+            Work::default()
+        });
     }
 }
 
