@@ -28,8 +28,8 @@ use crate::vcpu::thread::Vcpu;
 use crate::vm::End;
 use crate::vm::assemble::AssembleError;
 use crate::vm::config::{Config, Console, Disk};
+use crate::vm::devices::plan_faults;
 use crate::vm::console::Capture;
-use crate::vm::devices::set_plans;
 use crate::vm::ending::Ending;
 use crate::vm::news::{Heard, News};
 use crate::vm::parts::Parts;
@@ -142,7 +142,7 @@ impl Session {
         if let Some(what) = devices::unfinished(&parts.disks).into_iter().next() {
             return Err(SessionError::NotAtRest(what));
         }
-        // Devices before processors: what they have signalled then is in what is taken of interrupt controllers.
+        // Devices before processors: what they have signalled by then is in the interrupt controllers that are taken.
         let states = DeviceStates::take(&parts.serial, &parts.disks);
         parts.lines.settle(&parts.vm).map_err(failed("KVM_IRQFD"))?;
         for processor in &processors {
@@ -180,8 +180,9 @@ impl Session {
         }
         self.console.clear();
         self.parts.doorbell.begin(&self.mark.registers, run.argument);
-        set_plans(&self.parts.disks, &run.rules, 0);
-        self.injector.restart(run.rules, &self.mark.registered, run.log_sites);
+        self.injector.restart(&run.rules, &self.mark.registered, run.log_sites, run.seed);
+        plan_faults(&self.parts.disks, &run.rules, run.seed);
+        let disk_faults = devices::faults(&self.parts.disks);
         self.parts.machine.resume();
         let running = Instant::now();
         go(&mut self.processors)?;
@@ -209,6 +210,7 @@ impl Session {
             events: told.events,
             console: self.console.text(),
             disks: devices::contents(&self.parts.disks),
+            disk_faults: devices::faults(&self.parts.disks).saturating_sub(disk_faults),
             unfinished,
             restore: running - begun,
             took: ended - running,
@@ -218,7 +220,7 @@ impl Session {
     /// Puts everything back to the ready mark.
     fn put_back(&mut self) -> Result<(), SessionError> {
         self.mark.devices.park(&self.parts.disks);
-        // Before processors, whose own interrupt controllers such a signal would reach.
+        // An interrupt of the last run that is still under way would arrive in this one, through the processor's own controller.
         self.parts.lines.settle(&self.parts.vm).map_err(failed("KVM_IRQFD"))?;
         for processor in &self.processors {
             processor.put_back()?;

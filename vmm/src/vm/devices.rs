@@ -8,11 +8,11 @@ use refault_devices::bus::{Bus, Window};
 use refault_devices::exit_port::{EXIT_PORT, ExitPort};
 use refault_devices::serial::input::SerialInput;
 use refault_devices::serial::{COM1, COM1_IRQ, Serial};
-use refault_devices::virtio::Work;
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
 use refault_devices::virtio::blk::engine::overlay::Overlay;
-use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::image::Image;
+use refault_devices::virtio::Work;
+use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
 use refault_devices::virtio::interrupt::Interrupt;
@@ -47,17 +47,6 @@ pub struct DiskHandle {
     pub device: Arc<VirtioMmio<Block>>,
     /// What it is over, if it is kept in memory.
     pub overlay: Option<Overlay>,
-}
-
-/// Gives each disk the plan that `rules` make for it, and takes away the one it had. `seed` is that of random shares.
-pub fn set_plans(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
-    for (index, disk) in (0..).zip(disks) {
-        let plan = DiskPlan::new(rules, index, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
-        disk.device.drive(|block| {
-            block.set_plan(plan);
-            Work::default()
-        });
-    }
 }
 
 /// All devices of a machine.
@@ -150,6 +139,17 @@ impl Devices {
         self.announcements.push(format!("virtio_mmio.device={WINDOW_LEN}@{base:#x}:{gsi}"));
         self.disks.push(handle);
         Ok(())
+    }
+}
+
+/// Has each disk carry out what `rules` want of it from now on; where they want nothing, it works as ever.
+pub fn plan_faults(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
+    for (number, disk) in (0..).zip(disks) {
+        let plan = DiskPlan::new(rules, number, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
+        disk.device.drive(|block| {
+            block.set_plan(plan);
+            Work::default()
+        });
     }
 }
 
