@@ -90,6 +90,9 @@ fn the_demo_shows_what_it_must() {
     assert_eq!((&demo["schema"], &demo["ok"]), (&"refault.demo/1".into(), &true.into()));
     assert_eq!(demo["problems"], Value::Array(vec![]));
     let rule = refault::inject::parse_rule(demo["rule"].as_str().unwrap()).unwrap();
+    let refault::inject::Rule::Site(rule) = rule else {
+        panic!("the demo's rule is about sites, not {rule}")
+    };
     let wanted = rule.pages.unwrap().len() as u64;
     let (rows, runs) = (demo["rows"].as_array().unwrap(), demo["runs"].as_array().unwrap());
     let mut seen = Vec::new();

@@ -67,8 +67,10 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_hazard",
         "sys_memory",
         "sys_crash",
+        "sys_poison",
         "sys_files",
         "sys_pipes",
+        "sys_exercise",
     ],
 );
 

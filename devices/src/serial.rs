@@ -10,9 +10,10 @@
 //! Output is never a guest's problem: a byte that the host cannot write is counted and lost.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+pub use vm_superio::SerialState;
 use vm_superio::Trigger;
 use vm_superio::serial::SerialEvents;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -28,6 +29,14 @@ mod tests;
 pub const COM1: Window = Window { base: 0x3f8, len: 8 };
 /// Interrupt line of the first serial line.
 pub const COM1_IRQ: u32 = 4;
+
+/// Input bytes that the line holds.
+const FIFO: usize = 64;
+
+/// A state that was not saved from a serial line of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state holds more input than a serial line can; restore it where it was saved")]
+pub struct ForeignState;
 
 /// Bytes and interrupts of a serial line so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +56,8 @@ pub struct SerialCounts {
 struct Shared {
     irq: EventFd,
     room: EventFd,
+    /// Registers are being put back: what they would signal was signalled when they were saved.
+    restoring: AtomicBool,
     out: AtomicU64,
     lost: AtomicU64,
     input: AtomicU64,
@@ -60,6 +71,9 @@ impl Trigger for Line {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
+        if self.0.restoring.load(Relaxed) {
+            return Ok(());
+        }
         self.0.interrupts.fetch_add(1, Relaxed);
         self.0.irq.write(1)
     }
@@ -99,6 +113,7 @@ impl Serial {
         let shared = Arc::new(Shared {
             irq,
             room: EventFd::new(EFD_NONBLOCK)?,
+            restoring: AtomicBool::new(false),
             out: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             input: AtomicU64::new(0),
@@ -131,6 +146,31 @@ impl Serial {
     /// Signalled when the guest has read the last input byte that was waiting.
     pub fn room(&self) -> &EventFd {
         &self.shared.room
+    }
+
+    /// The registers as they are, input that the guest has not read included.
+    pub fn save(&self) -> SerialState {
+        lock(&self.registers).state()
+    }
+
+    /// Puts the registers back, with no interrupt and no wake-up left over from what came after. The processors have to stand
+    /// still. Output that has left is not taken back, nor is input that was read from where it comes from.
+    pub fn restore(&self, saved: &SerialState) -> Result<(), ForeignState> {
+        // The one thing that the registers refuse, found before they give away the output.
+        if saved.in_buffer.len() > FIFO {
+            return Err(ForeignState);
+        }
+        let mut registers = lock(&self.registers);
+        let line = Line(self.shared.clone());
+        let out = std::mem::replace(registers.writer_mut(), Box::new(io::sink()));
+        self.shared.restoring.store(true, Relaxed);
+        let restored = Registers::from_state(saved, line.clone(), line, out);
+        self.shared.restoring.store(false, Relaxed);
+        *registers = restored.map_err(|_| ForeignState)?;
+        // Empty counters are what is wanted.
+        let _ = self.shared.irq.read();
+        let _ = self.shared.room.read();
+        Ok(())
     }
 
     /// What the line has carried so far.

@@ -8,18 +8,24 @@
 //!
 //! What this is not: legacy virtio (below 1.0), packed rings, or PCI.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
+use vm_memory::bitmap::AtomicBitmap;
 
 pub mod blk;
 pub mod interrupt;
 pub mod mmio;
 pub mod queue;
 
-/// Guest memory as devices see it: the view in which no page is ever taken away.
-pub type GuestRam = Arc<GuestMemoryMmap>;
+/// The view of guest memory in which no page is ever taken away. It remembers which pages were written through it; pieces of it that
+/// are handed to the kernel to be written are marked when they are handed out.
+pub type DeviceMemory = GuestMemoryMmap<AtomicBitmap>;
+
+/// Guest memory as devices see it.
+pub type GuestRam = Arc<DeviceMemory>;
 
 /// How a driver broke a ring so that the device cannot go on before a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +54,29 @@ pub struct Work {
     pub broken: Option<Broken>,
 }
 
+/// A state that cannot be put into this device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// It has other queues than the device.
+    #[error(
+        "the state is of a device with {found} queues, this one has {expected}; restore it where it was saved"
+    )]
+    Queues {
+        /// Queues in the state.
+        found: usize,
+        /// Queues of the device.
+        expected: usize,
+    },
+    /// Its ring is none.
+    #[error("the state's ring cannot be used ({0}); restore it where it was saved")]
+    Ring(String),
+}
+
 /// A virtio device behind a transport.
 pub trait VirtioDevice: Send {
+    /// What the device is apart from its registers, at a moment at which nothing is in flight.
+    type State: Clone + Debug + Send + Sync;
+
     /// Device type number of the specification (2 is a block device).
     fn device_id(&self) -> u32;
 
@@ -67,4 +94,14 @@ pub trait VirtioDevice: Send {
 
     /// Lets go of a queue. On return no request of it is in flight, and its memory is touched no more.
     fn stop_queue(&mut self, index: usize);
+
+    /// Takes all that the driver has offered, waits for it and answers it. Only for a driver that stands still, since one that
+    /// goes on offering has no end.
+    fn settle(&mut self) -> Work;
+
+    /// The device's state. Meaningful only when nothing is in flight: after [`VirtioDevice::settle`].
+    fn save(&self) -> Self::State;
+
+    /// Puts a state back into a device whose queues have been stopped.
+    fn restore(&mut self, state: &Self::State) -> Result<(), StateError>;
 }

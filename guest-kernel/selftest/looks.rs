@@ -8,8 +8,8 @@ use refault_abi::{Endpoint, Errno};
 
 use crate::grants::{ABSENT, DATA, Entry, code, direct, entry_for, put, safecopy};
 use crate::messages::counter;
-use crate::same;
 use crate::world::{ARENA, World};
+use crate::{check, same};
 
 /// All cases.
 pub fn run(world: &mut World) {
@@ -38,6 +38,10 @@ fn looks(world: &mut World) {
     for index in [511, 512, 5000, u64::MAX] {
         same!(world.call(&a, kcall::COUNTER, &[index]).result, code(Errno::EINVAL), "no such counter");
     }
+    // Nobody left a number here: 0, or no monitor that could have one.
+    let report = world.call(&a, kcall::ARGUMENT, &[u64::MAX]);
+    let argument = (report.result, report.words[1]);
+    check(argument == (0, 0) || report.result == code(Errno::ENXIO), format_args!("ARGUMENT: {argument:?}"));
     let cases = [
         (ARENA, 0, Errno::EINVAL),
         (ARENA, 1 << 32, Errno::EINVAL),

@@ -9,6 +9,8 @@ use refault_abi::{Endpoint, Errno, pm};
 use refault_kernel::graph::Graph;
 use refault_kernel::marks::Marks;
 use refault_kernel::options::KernelOptions;
+use refault_kernel::poison::{Poisoned, Poisons};
+use refault_kernel::process::FROM_HARDWARE;
 use refault_kernel::table::Table;
 use refault_kernel::watchdog::Watchdog;
 use zerocopy::IntoBytes;
@@ -34,6 +36,8 @@ pub struct Kernel {
     pub lines: [Endpoint; LINES],
     /// Marks that could not be stored yet.
     pub marks: Marks,
+    /// Poisoned pages VM has not heard of.
+    pub poisons: Poisons,
     /// Who waits for whom, when somebody looks.
     pub graph: Graph,
     /// Looks whether anything goes on.
@@ -71,6 +75,28 @@ impl Kernel {
         }
     }
 
+    /// A poisoned page of the process in `owner` was touched, at its `address`, by itself or for it: it never runs again, so that
+    /// it sees no result of what was going on, and VM is told, which takes the page out of use and has the process ended.
+    ///
+    /// # Panics
+    /// If the page is VM's, or that of PM, who would have to be told of its own end.
+    pub fn poisoned(&mut self, owner: usize, page: u64, address: u64) {
+        let endpoint = self.table.procs[owner].endpoint;
+        let vm = self.table.lookup(Endpoint::VM).filter(|_| endpoint != Endpoint::PM);
+        let Some(vm) = vm.filter(|vm| *vm != owner) else {
+            let name = self.table.procs[owner].name();
+            panic!("poisoned page {page:#x} of {name}, at {address:#x}");
+        };
+        // Each process is ended once.
+        let ends = self.table.procs[owner].flags & rts::STOPPED != 0;
+        self.table.stop(owner);
+        let owner = if ends { Endpoint::NONE } else { endpoint };
+        // Without room the page is told of when it is touched again.
+        self.poisons.remember(Poisoned { page, owner, address });
+        self.table.procs[vm].signals |= vm::SIGNAL_POISON;
+        self.table.notify_from_kernel(vm, FROM_HARDWARE);
+    }
+
     /// A process did something it cannot continue from: it stops, and PM is told.
     pub fn stop(&mut self, me: usize, signal: u32, address: u64) {
         let process = &mut self.table.procs[me];
@@ -98,7 +124,7 @@ impl Kernel {
         self.count(Counter::Interrupts);
         let Some(slot) = self.lines.get(line).and_then(|owner| self.table.lookup(*owner)) else { return };
         self.table.procs[slot].signals |= 1 << (line & 63);
-        self.table.notify_from_kernel(slot, refault_kernel::process::FROM_HARDWARE);
+        self.table.notify_from_kernel(slot, FROM_HARDWARE);
     }
 }
 

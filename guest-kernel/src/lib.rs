@@ -13,6 +13,7 @@ pub mod image;
 pub mod ipc;
 pub mod marks;
 pub mod options;
+pub mod poison;
 pub mod process;
 pub mod pvh;
 pub mod ready;

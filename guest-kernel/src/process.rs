@@ -52,7 +52,7 @@ const fn bits(numbers: &[u16]) -> u64 {
     all
 }
 
-const USER_CALLS: u64 = bits(&[kcall::REPORT, kcall::EVENT, kcall::NULL]);
+const USER_CALLS: u64 = bits(&[kcall::REPORT, kcall::EVENT, kcall::ARGUMENT, kcall::NULL]);
 const TEST_CALLS: u64 = USER_CALLS
     | bits(&[
         kcall::SAFECOPYFROM,

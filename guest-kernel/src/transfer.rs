@@ -2,8 +2,8 @@
 //!
 //! The one thing to hold in mind: whatever moved before a fault stays moved, and is counted. Both sides of a
 //! piece are translated before any of it is touched; an absent page is a fault without a #PF, a page that
-//! vanishes during the move (a trap reflected by the monitor) is the same fault with one. What is not here:
-//! what a fault means to the caller (`system`).
+//! vanishes during the move (a trap reflected by the monitor) is the same fault with one, and a poisoned page ends the
+//! copy in the same way but is no fault that anybody could repair. What is not here: what a fault means to the caller (`system`).
 
 use refault_abi::Endpoint;
 use refault_abi::doorbell::Site;
@@ -47,11 +47,35 @@ pub struct SoftFault {
     pub second_stage: bool,
 }
 
+/// A poisoned page in a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Which end.
+    pub end: End,
+    /// The user address.
+    pub address: u64,
+    /// Physical address of the page.
+    pub page: u64,
+}
+
+/// How an access of a copy failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// By a page fault of the guest's own making.
+    Absent,
+    /// By a reflected trap: the page is away at the second stage.
+    Away,
+    /// By a machine check: the page is poisoned.
+    Poisoned,
+}
+
 /// Why a copy stopped, and after how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// A page was not there.
     Soft(SoftFault),
+    /// A page's contents are lost, and nobody can bring them back.
+    Poison(Poison),
     /// An address is not user memory, or what is mapped there is no RAM: nothing VM could repair.
     Outside,
 }
@@ -70,8 +94,8 @@ pub struct Progress {
 pub struct Moved {
     /// Bytes moved.
     pub bytes: u64,
-    /// The kernel address that faulted, and whether the trap was reflected from the second stage.
-    pub fault: Option<(u64, bool)>,
+    /// The kernel address that could not be reached, and how.
+    pub fault: Option<(u64, Lost)>,
 }
 
 /// Memory as the copy needs it.
@@ -310,8 +334,9 @@ fn run<M: Memory, F: Side, T: Side>(
             None => memory.copy(to_at, from_at, piece),
         };
         done += moved.bytes.min(piece);
-        if let Some((fault, second_stage)) = moved.fault {
-            let stopped = match_fault(source.user(), target.user(), fault, second_stage);
+        if let Some((fault, lost)) = moved.fault {
+            let page = memory.physical(fault & !(PAGE - 1));
+            let stopped = match_fault(source.user(), target.user(), fault, page, lost);
             return Progress { bytes: done, stopped: Some(stopped) };
         }
     }
@@ -344,7 +369,7 @@ fn visit<M: Memory>(
 /// Names the user address behind a kernel address that faulted. When both ends are the same page, the source
 /// is read first.
 #[inline(never)]
-fn match_fault(source: Option<User>, target: Option<User>, fault: u64, second_stage: bool) -> Stopped {
+fn match_fault(source: Option<User>, target: Option<User>, fault: u64, physical: u64, lost: Lost) -> Stopped {
     let page = fault & !(PAGE - 1);
     for (side, end) in [(source, End::From), (target, End::To)] {
         if let Some(side) = side
@@ -352,7 +377,11 @@ fn match_fault(source: Option<User>, target: Option<User>, fault: u64, second_st
             && side.direct == page
         {
             let address = side.page + (fault - page);
-            return Stopped::Soft(SoftFault { end, address, second_stage });
+            return match lost {
+                Lost::Absent => Stopped::Soft(SoftFault { end, address, second_stage: false }),
+                Lost::Away => Stopped::Soft(SoftFault { end, address, second_stage: true }),
+                Lost::Poisoned => Stopped::Poison(Poison { end, address, page: physical }),
+            };
         }
     }
     Stopped::Outside

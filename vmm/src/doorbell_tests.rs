@@ -28,6 +28,28 @@ fn it_says_what_it_is() {
 }
 
 #[test]
+fn an_argument_is_read_whole_or_in_halves() {
+    let (d, _heard) = doorbell();
+    let whole = |d: &Doorbell| {
+        let mut data = [0xee; 8];
+        assert_eq!(d.read(reg::ARGUMENT, &mut data), Access::Done);
+        u64::from_le_bytes(data)
+    };
+    assert_eq!(whole(&d), 0);
+    d.set_argument(0x0123_4567_89ab_cdef);
+    assert_eq!(whole(&d), 0x0123_4567_89ab_cdef);
+    assert_eq!(read(&d, reg::ARGUMENT), Some(0x89ab_cdef));
+    assert_eq!(read(&d, reg::ARGUMENT + 4), Some(0x0123_4567));
+    assert_eq!(d.read(reg::ARGUMENT, &mut [0; 2]), Access::Refused(Refusal::Width));
+    assert_eq!(d.read(reg::ARGUMENT + 4, &mut [0; 8]), Access::Refused(Refusal::Width));
+    // Nothing that the guest writes changes it.
+    assert_eq!(d.write(reg::ARGUMENT, &[0; 8]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(d.write(reg::ARGUMENT, &[0; 4]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(d.write(reg::ARGUMENT + 4, &[0; 4]), Access::Refused(Refusal::ReadOnly));
+    assert_eq!(whole(&d), 0x0123_4567_89ab_cdef);
+}
+
+#[test]
 fn events_arrive_whole_or_in_halves() {
     let (d, mut heard) = doorbell();
     let value = u64::from(event::CASE_BEGIN) | 77 << 32;

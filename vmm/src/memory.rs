@@ -11,8 +11,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd};
 
+use refault_devices::virtio::DeviceMemory;
+use vm_memory::bitmap::NewBitmap;
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
     MmapRegion,
@@ -20,8 +23,8 @@ use vm_memory::{
 
 use crate::layout::{HIGH_RAM_START, MMIO_HOLE_START, PAGE_SIZE};
 
-/// The memory type that both views have, and that devices are given.
-pub type GuestMemory = GuestMemoryMmap<()>;
+/// The device view's type: it remembers which pages were written through it.
+pub type GuestMemory = DeviceMemory;
 
 /// Smallest RAM that a guest can be given: the low megabyte for boot data and one more for a kernel.
 pub const MIN_RAM: u64 = 2 << 20;
@@ -69,7 +72,7 @@ pub struct RamPiece {
 #[derive(Debug)]
 pub struct GuestRam {
     /// Held for its mappings only; nothing in the VMM reads or writes through it.
-    _vcpu_view: GuestMemory,
+    _vcpu_view: GuestMemoryMmap<()>,
     device_view: GuestMemory,
     pieces: Vec<RamPiece>,
     size: u64,
@@ -83,9 +86,8 @@ impl GuestRam {
             return Err(MemoryError::BadSize(size));
         }
         let file = memory_file(size).map_err(|source| MemoryError::Create { size, source })?;
-        let map = |what: &File| map_view(what, size);
-        let vcpu_view = map(&file)?;
-        let device_view = map(&file)?;
+        let vcpu_view = map_view::<()>(&file, size)?;
+        let device_view = map_view(&file, size)?;
         let pieces: Vec<RamPiece> = vcpu_view
             .iter()
             .map(|r| RamPiece { gpa: r.start_addr().0, len: r.len(), vcpu_hva: r.as_ptr() as u64 })
@@ -135,9 +137,21 @@ impl GuestRam {
         })
     }
 
-    /// TEMPORARY
+    /// Addresses of the pages that were written through the device view since this was last asked, in order. A page that a disk is
+    /// still reading into was marked when the disk began: ask when no request is in flight.
     pub fn take_device_dirty(&self) -> Vec<u64> {
-        Vec::new()
+        let mut pages = Vec::new();
+        for region in self.device_view.iter() {
+            let mut first = region.start_addr().0;
+            for mut word in region.deref().bitmap().get_and_reset() {
+                while word != 0 {
+                    pages.push(first + u64::from(word.trailing_zeros()) * PAGE_SIZE);
+                    word &= word - 1;
+                }
+                first += u64::from(u64::BITS) * PAGE_SIZE;
+            }
+        }
+        pages
     }
 
     /// Host virtual address of `gpa` in the vCPU view, if it is RAM.
@@ -179,7 +193,7 @@ fn memory_file(size: u64) -> io::Result<File> {
     Ok(file)
 }
 
-fn map_view(file: &File, size: u64) -> Result<GuestMemory, MemoryError> {
+fn map_view<B: NewBitmap>(file: &File, size: u64) -> Result<GuestMemoryMmap<B>, MemoryError> {
     let failed = |reason: String| MemoryError::Map { size, reason };
     let mut offset = 0;
     let mut regions = Vec::new();
@@ -193,7 +207,7 @@ fn map_view(file: &File, size: u64) -> Result<GuestMemory, MemoryError> {
         regions.push(region);
         offset += len;
     }
-    GuestMemory::from_regions(regions).map_err(|e| failed(e.to_string()))
+    GuestMemoryMmap::from_regions(regions).map_err(|e| failed(e.to_string()))
 }
 
 #[cfg(test)]
@@ -210,6 +224,21 @@ mod tests {
             ram.vcpu_hva(0x5000).unwrap(),
             ram.device_view().get_host_address(GuestAddress(0x5000)).unwrap() as u64
         );
+    }
+
+    #[test]
+    fn the_device_view_remembers_what_was_written_through_it() {
+        let ram = GuestRam::new(MIN_RAM).unwrap();
+        assert!(ram.take_device_dirty().is_empty());
+        ram._vcpu_view.write_obj(1_u8, GuestAddress(0x7000)).unwrap();
+        ram.device_view().read_obj::<u64>(GuestAddress(0x3000)).unwrap();
+        assert!(ram.take_device_dirty().is_empty());
+        // Across a border, in the 65th page, and the last byte of all; through a copy of the view as well.
+        ram.device_view().write_obj(1_u64, GuestAddress(0x4ffc)).unwrap();
+        ram.device_view().clone().write_obj(1_u8, GuestAddress(64 << 12)).unwrap();
+        ram.device_view().write_obj(1_u8, GuestAddress(MIN_RAM - 1)).unwrap();
+        assert_eq!(ram.take_device_dirty(), [0x4000, 0x5000, 64 << 12, MIN_RAM - 0x1000]);
+        assert!(ram.take_device_dirty().is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::*;
 
 const DATA: u64 = 0;
 const IER: u64 = 1;
+const IIR: u64 = 2;
 const LSR: u64 = 5;
 
 #[derive(Clone, Default)]
@@ -201,4 +202,37 @@ fn a_descriptor_that_cannot_be_read_has_ended() {
         manager.add_subscriber(SerialInput::new(serial.clone(), directory.into()).unwrap().ending_with(4));
     assert_eq!(drain(&serial), [4]);
     assert!(manager.subscriber_mut(id).unwrap().ended());
+}
+
+#[test]
+fn a_line_put_back_has_its_registers_and_input_and_is_silent() {
+    let (serial, irq, out) = line();
+    put(&serial, IER, 3);
+    assert_eq!(serial.enqueue(b"abc"), 3);
+    put(&serial, DATA, b'1');
+    while irq.read().is_ok() {}
+    let saved = serial.save();
+    assert_eq!(drain(&serial), b"abc");
+    assert_eq!(serial.enqueue(b"other"), 5);
+    put(&serial, IER, 0);
+    let before = serial.counts();
+    // Interrupts and room of the time after.
+    serial.room().write(1).unwrap();
+    irq.write(1).unwrap();
+    serial.restore(&saved).unwrap();
+    assert_eq!(serial.save(), saved);
+    assert!(irq.read().is_err() && serial.room().read().is_err());
+    assert_eq!(serial.counts(), before);
+    // It works, in both directions.
+    assert_eq!(drain(&serial), b"abc");
+    // The handler asks what it was, and is told again of the next.
+    get(&serial, IIR);
+    put(&serial, DATA, b'2');
+    assert_eq!(*out.0.lock().unwrap(), b"12");
+    assert!(irq.read().is_ok());
+
+    let foreign = SerialState { in_buffer: vec![0; FIFO + 1], ..saved };
+    assert_eq!(serial.restore(&foreign), Err(ForeignState));
+    put(&serial, DATA, b'3');
+    assert_eq!(*out.0.lock().unwrap(), b"123");
 }

@@ -50,6 +50,13 @@ impl Interrupt {
         self.raised.load(Ordering::Relaxed)
     }
 
+    /// Puts the status register back, and forgets a signal that nobody has taken from the line.
+    pub(crate) fn restore(&self, status: u32) {
+        self.status.store(status, Ordering::SeqCst);
+        // An empty counter is what is wanted.
+        let _ = self.line.read();
+    }
+
     fn raise(&self, bit: u32) {
         self.status.fetch_or(bit, Ordering::SeqCst);
         self.raised.fetch_add(1, Ordering::Relaxed);

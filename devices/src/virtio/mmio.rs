@@ -19,12 +19,15 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
 use super::queue::QueueSetup;
-use super::{GuestRam, VirtioDevice, Work};
+use super::{GuestRam, StateError, VirtioDevice, Work};
 use crate::bus::{Access, Device, Refusal};
 use crate::sync::lock;
 
+mod state;
 #[cfg(test)]
 mod tests;
+
+pub use state::MmioState;
 
 /// Length of a device's window, bytes: control registers and 256 bytes of configuration space.
 pub const WINDOW_LEN: u64 = 0x200;
@@ -104,7 +107,12 @@ impl<D: VirtioDevice> VirtioMmio<D> {
     /// Lets the device loop work on the device, then does what the work asks for.
     pub fn drive(&self, work: impl FnOnce(&mut D) -> Work) {
         let mut state = lock(&self.state);
-        let Work { notify, broken } = work(&mut state.device);
+        let work = work(&mut state.device);
+        self.conclude(&mut state, work);
+    }
+
+    /// Does what a device's work asks for.
+    fn conclude(&self, state: &mut State<D>, Work { notify, broken }: Work) {
         if notify {
             self.interrupt.used_buffers();
         }

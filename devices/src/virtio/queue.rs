@@ -8,7 +8,9 @@
 //! true for as long as the queue lives.
 
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{GuestAddress, GuestMemory, Permissions};
+
+use super::DeviceMemory;
 
 #[cfg(test)]
 mod tests;
@@ -81,7 +83,7 @@ impl QueueSetup {
     }
 
     /// Checks the description and makes the queue.
-    pub fn build(&self, ram: &GuestMemoryMmap) -> Result<Queue, QueueError> {
+    pub fn build(&self, ram: &DeviceMemory) -> Result<Queue, QueueError> {
         let bad_size = QueueError::Size { size: self.size, max: self.max };
         let size = u16::try_from(self.size).map_err(|_| bad_size)?;
         if size > self.max || !size.is_power_of_two() {

@@ -71,6 +71,12 @@ counters! {
     Notifications = 23, "notifications";
     /// Marks stored or remembered that blame the copier's own memory; all others blame the lender's.
     MarksGrantee = 30, "marks_grantee";
+    /// Machine checks for poisoned pages that a process touched itself, in ring 3.
+    PoisonedUser = 24, "poisoned_user";
+    /// Machine checks for poisoned pages that the kernel touched in a copy.
+    PoisonedCopy = 25, "poisoned_copy";
+    /// Machine checks for poisoned pages of the kernel's own work: each of them is the end.
+    PoisonedKernel = 26, "poisoned_kernel";
 
     /// VFS: requests sent to file systems.
     VfsRequests = 64, "vfs_requests";
@@ -115,6 +121,8 @@ counters! {
     VmFramesFree = 137, "vm_frames_free";
     /// VM: processes that ended while pages of theirs were brought in.
     VmEndedMeanwhile = 138, "vm_ended_meanwhile";
+    /// VM: frames taken out of use because they are poisoned.
+    VmFramesPoisoned = 139, "vm_frames_poisoned";
 
     /// File system: requests served.
     FsRequests = 192, "fs_requests";

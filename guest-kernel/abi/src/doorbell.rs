@@ -18,6 +18,8 @@ pub const ENTRY_PORT: u16 = 0xe0;
 pub const MAGIC: u32 = u32::from_le_bytes(*b"RFLT");
 /// Value of [`reg::VERSION`].
 pub const VERSION: u32 = 1;
+/// Value of [`reg::AWAY_TIMES`]: the page is poisoned, every access to it is a machine check, and it never comes back.
+pub const TIMES_POISON: u32 = 0xffff_fffe;
 /// Command-line key.
 pub const CMDLINE_KEY: &str = "refault.doorbell";
 
@@ -50,7 +52,8 @@ pub mod reg {
     /// W 64: the GPA of a page the guest wants to be taken away, as if a rule had named it; works only when a rule permits it
     /// ([`super::feature::AWAY`]). [`AWAY_TIMES`] first.
     pub const PAGE_AWAY: u64 = 0x60;
-    /// W 32: how many accesses to the pages of the next PAGE_AWAY writes are reflected, from 1; 0xffff_ffff for ever.
+    /// W 32: how many accesses to the pages of the next PAGE_AWAY writes are reflected, from 1; 0xffff_ffff for ever;
+    /// [`super::TIMES_POISON`]: the pages are poisoned.
     pub const AWAY_TIMES: u64 = 0x68;
     /// W 64: an event: code in the low half, value in the high half.
     pub const EVENT: u64 = 0x58;

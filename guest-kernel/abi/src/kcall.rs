@@ -88,6 +88,8 @@ calls! {
     /// [`WaitTable`]: where the caller keeps its list of what its unfinished requests wait for, so that the kernel can name
     /// them when nothing goes on. Servers, tests.
     WAITS = 62;
+    /// [`Argument`]: the number that whoever started the machine left at the doorbell. ENXIO where there is none. Everybody.
+    ARGUMENT = 55;
     /// Does nothing: the null kernel call of the benchmarks. Everybody.
     NULL = 63;
 }
@@ -154,7 +156,7 @@ pub struct ProcCreate {
 
 /// What a process may do: classes of [`ProcCreate::privilege`].
 pub mod privilege {
-    /// A user process: SENDREC to PM, VFS and VM only, kernel calls REPORT, EVENT and NULL only, no grants.
+    /// A user process: SENDREC to PM, VFS and VM only, kernel calls REPORT, EVENT, ARGUMENT and NULL only, no grants.
     pub const USER: u32 = 0;
     /// A server: every primitive, grants, copies.
     pub const SERVER: u32 = 1;
@@ -241,7 +243,15 @@ pub struct CounterValue {
     pub value: u64,
 }
 
-/// AWAY. EFAULT when the caller has no such page.
+/// ARGUMENT: nothing in.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Argument {
+    /// What [`crate::doorbell::reg::ARGUMENT`] says.
+    pub value: u64,
+}
+
+/// AWAY. EFAULT when the caller has no such page; those before it have been taken away.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Away {
@@ -249,7 +259,12 @@ pub struct Away {
     pub address: u64,
     /// How many times an access is to be reflected, from 1; [`AWAY_FOREVER`].
     pub times: u64,
+    /// Pages from there on, at most [`AWAY_PAGES`]; 0 is taken for 1.
+    pub pages: u64,
 }
+
+/// Pages of one AWAY at most: a kernel call is not interrupted.
+pub const AWAY_PAGES: u64 = 256;
 
 /// [`Away::times`]: the page never comes back.
 pub const AWAY_FOREVER: u64 = 0xffff_ffff;
@@ -304,7 +319,7 @@ pub struct VmCtl {
     pub address: u64,
     /// Bytes (MEMREQ_GET out, FLUSH in; 0 is everything).
     pub bytes: u64,
-    /// MEMREQ_GET out: 1 when write access is needed. MEMREQ_REPLY in: result, 0 or negative.
+    /// MEMREQ_GET out: 1 when write access is needed. MEMREQ_REPLY in: result, 0 or negative. POISON_GET out: a GPA.
     pub value: i64,
     /// MEMREQ_GET out: the suspended requestor (the caller of the kernel call). MEMREQ_REPLY in: the same.
     pub requestor: i32,
@@ -322,6 +337,9 @@ pub mod vmctl {
     pub const MEMREQ_REPLY: u32 = 15;
     /// Drops translations of a process from the TLB.
     pub const FLUSH: u32 = 16;
+    /// Fetches one poisoned page that was touched, ENOENT when none is left: `endpoint` is the process whose memory it was,
+    /// which runs no more and is to be ended (NONE: its end had begun before), `address` its address there, `value` the GPA of the page.
+    pub const POISON_GET: u32 = 17;
 }
 
 /// IRQCTL: `operation` 1 = route `line` to a HARDWARE notification of the caller, 2 = unmask, 3 = mask, 4 = release.
@@ -379,7 +397,7 @@ pub struct Diag {
     pub text: [u8; 48],
 }
 
-/// REPORT: `bytes` (at most 2048) of UTF-8 text at `address`.
+/// REPORT: `bytes` (at most [`REPORT_MAX`]) of UTF-8 text at `address`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Report {
@@ -388,6 +406,9 @@ pub struct Report {
     /// Bytes.
     pub bytes: u64,
 }
+
+/// Bytes of the longest report: the page it is handed over in.
+pub const REPORT_MAX: u64 = 4096;
 
 /// EVENT: the doorbell's [`crate::doorbell::event`] code and a value.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

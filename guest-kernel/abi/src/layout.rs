@@ -39,7 +39,7 @@ pub const STACK_MAX: u64 = 4 << 20;
 pub const STUB: u64 = 0x3fe0_0000;
 /// The information page ([`crate::info::Info`]), mapped read-only into every server.
 pub const INFO: u64 = 0x3fe1_0000;
-/// The counters page ([`crate::counters`]), mapped read-write into every server.
+/// The counters page ([`crate::counters`]), mapped read-write into every server, and read-only into test programs.
 pub const STATS: u64 = 0x3fe2_0000;
 
 /// VM's view of RAM: address = this + GPA, for all RAM from [`KERNEL_END`] on. The doorbell's register page, if

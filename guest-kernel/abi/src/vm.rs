@@ -47,6 +47,10 @@ pub const PAGEFAULT: u16 = 0xCFF;
 /// The fault came from a page taken away at the second stage.
 pub const FAULT_SECOND_STAGE: u32 = 1;
 
+/// Signal bit in word 1 of VM's HARDWARE notifications: poisoned pages were touched
+/// ([`POISON_GET`](crate::kcall::vmctl::POISON_GET)).
+pub const SIGNAL_POISON: u64 = 1 << 62;
+
 /// Protection bit: readable.
 pub const PROT_READ: u32 = 1;
 /// Protection bit: writable.
@@ -192,6 +196,10 @@ pub struct Usage {
     pub requests: u32,
     /// Pages of dead servers that a device may still be writing to.
     pub quarantined: u32,
+    /// Pages out of use for good, because they are poisoned.
+    pub poisoned: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// A file's page. A page is known by (device, inode, offset).

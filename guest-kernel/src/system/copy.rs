@@ -6,7 +6,7 @@
 use refault_abi::counters::Counter;
 use refault_abi::kcall::{COPY_TRY, Copy};
 use refault_abi::{Endpoint, Errno, Result};
-use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped, transfer};
+use refault_kernel::transfer::{End, Place, Poison, Progress, Sites, SoftFault, Stopped, transfer};
 use refault_kernel::vmrequest::VmRequest;
 
 use super::{answer, request};
@@ -29,6 +29,14 @@ pub fn count_fault(kernel: &mut Kernel, progress: &Progress) {
             false => Counter::SoftFaultsFirstStage,
         });
     }
+}
+
+/// A copy met a poisoned page in the memory of the process in `owner`, which ends. Whoever copied hears EFAULT, without a mark and
+/// without being suspended: there is nothing to repeat.
+pub fn poisoned(kernel: &mut Kernel, owner: usize, poison: &Poison) -> Errno {
+    kernel.count(Counter::PoisonedCopy);
+    kernel.poisoned(owner, poison.page, poison.address);
+    Errno::EFAULT
 }
 
 /// Suspends the caller until VM has made `bytes` from the faulting address on present in the memory of the
@@ -77,6 +85,7 @@ fn own(kernel: &mut Kernel, me: usize, from: Place, to: Place, bytes: u64) -> Re
     match progress.stopped {
         None => Ok(()),
         Some(Stopped::Outside) => Err(Errno::EFAULT),
+        Some(Stopped::Poison(poison)) => Err(poisoned(kernel, me, &poison)),
         Some(Stopped::Soft(fault)) => Err(suspend(kernel, me, me, &fault, bytes - progress.bytes)),
     }
 }
@@ -107,6 +116,9 @@ pub fn vircopy(kernel: &mut Kernel, me: usize) -> Result<()> {
     let result = match progress.stopped {
         None => Ok(()),
         Some(Stopped::Outside) => Err(Errno::EFAULT),
+        Some(Stopped::Poison(poison)) => {
+            Err(poisoned(kernel, if poison.end == End::From { from } else { to }, &poison))
+        }
         Some(Stopped::Soft(fault)) => {
             request.fault = fault.address;
             let owner = if fault.end == End::From { from } else { to };

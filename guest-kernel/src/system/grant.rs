@@ -20,7 +20,7 @@ use refault_kernel::ready::MARKS_WAIT;
 use refault_kernel::transfer::{End, Place, Progress, Sites, SoftFault, Stopped, transfer_user};
 use zerocopy::FromBytes;
 
-use super::copy::{copy, count_fault, read_own, suspend, user};
+use super::copy::{copy, count_fault, poisoned, read_own, suspend, user};
 use super::{answer, request};
 use crate::arch::{self, Marking, Reading};
 use crate::kernel::Kernel;
@@ -236,6 +236,11 @@ fn conclude(
     let fault = match progress.stopped {
         None => return Ok(()),
         Some(Stopped::Outside) => return Err(Errno::EFAULT),
+        Some(Stopped::Poison(poison)) => {
+            let granters = poison.end == granted;
+            let owner = if granters { kernel.table.lookup(grant.target).ok_or(Errno::ESRCH)? } else { me };
+            return Err(poisoned(kernel, owner, &poison));
+        }
         Some(Stopped::Soft(fault)) => fault,
     };
     if no_suspend && !Bug::TrySuspends.is(kernel.options.bug) {

@@ -79,6 +79,7 @@ fn dispatch(kernel: &mut Kernel, me: usize, number: u16) -> Result<()> {
         kcall::DIAG => monitor::diag(kernel, me),
         kcall::REPORT => monitor::report(kernel, me),
         kcall::EVENT => monitor::event(kernel, me),
+        kcall::ARGUMENT => monitor::argument(kernel, me),
         _ => Err(Errno::EBADREQUEST),
     }
 }

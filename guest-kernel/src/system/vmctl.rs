@@ -5,6 +5,8 @@ use refault_abi::kcall::{VmCtl, rts, vmctl as operation};
 use refault_abi::vm::FAULT_SECOND_STAGE;
 use refault_abi::{Endpoint, Errno, Result};
 
+use refault_kernel::poison::Poisoned;
+
 use super::{answer, request};
 use crate::arch;
 use crate::kernel::Kernel;
@@ -45,6 +47,14 @@ pub fn vmctl(kernel: &mut Kernel, me: usize) -> Result<()> {
             }
             kernel.table.call_over(slot);
             kernel.table.unblock(slot, 0);
+            Ok(())
+        }
+        operation::POISON_GET => {
+            let Poisoned { page, owner, address } = kernel.poisons.take().ok_or(Errno::ENOENT)?;
+            request.endpoint = owner.raw();
+            request.address = address;
+            request.value = page.cast_signed();
+            answer(kernel, me, &request);
             Ok(())
         }
         operation::FLUSH => {

@@ -21,6 +21,8 @@ struct Fake {
     tables: BTreeMap<u64, u64>,
     /// Physical pages taken away at the second stage.
     away: BTreeSet<u64>,
+    /// Poisoned physical pages.
+    poisoned: BTreeSet<u64>,
     sites: Vec<Site>,
     wanted: bool,
 }
@@ -36,6 +38,7 @@ fn fake() -> Fake {
         ram: vec![0; RAM as usize],
         tables: BTreeMap::new(),
         away: BTreeSet::new(),
+        poisoned: BTreeSet::new(),
         sites: vec![],
         wanted: false,
     };
@@ -64,8 +67,10 @@ impl Fake {
         self.ram[(frame(space, offset / PAGE) + offset % PAGE) as usize]
     }
 
-    fn first_away(&self, at: u64) -> Option<(u64, bool)> {
-        self.away.contains(&((at - DIRECT) & !(PAGE - 1))).then_some((at, true))
+    fn first_away(&self, at: u64) -> Option<(u64, Lost)> {
+        let page = (at - DIRECT) & !(PAGE - 1);
+        let lost = |pages: &BTreeSet<u64>, how| pages.contains(&page).then_some((at, how));
+        lost(&self.poisoned, Lost::Poisoned).or(lost(&self.away, Lost::Away))
     }
 }
 
@@ -154,6 +159,23 @@ fn second_stage_faults_are_exact() {
     assert_eq!(transfer(&mut machine, at(0, 0), at(1, PAGE - 7), 3 * PAGE, None), fault);
     machine.away = BTreeSet::from([frame(0, 0)]);
     assert_eq!(transfer(&mut machine, at(0, 99), at(1, 0), 8, None), soft(0, End::From, BASE + 99, true));
+}
+
+#[test]
+fn poison_ends_a_copy_exactly_and_names_the_page() {
+    let mut machine = fake();
+    machine.poisoned.insert(frame(1, 2));
+    let poison = |bytes, end, address, page| Progress {
+        bytes,
+        stopped: Some(Stopped::Poison(Poison { end, address, page })),
+    };
+    // A copy that ends where both its pages do, and one that stores bytes.
+    let target = |bytes| poison(bytes, End::To, BASE + 2 * PAGE, frame(1, 2));
+    assert_eq!(transfer(&mut machine, at(0, 0), at(1, PAGE - 7), 3 * PAGE, None), target(PAGE + 7));
+    assert_eq!(transfer(&mut machine, Place::Fill(1), at(1, PAGE - 7), 3 * PAGE, None), target(PAGE + 7));
+    machine.poisoned.insert(frame(0, 3));
+    let source = poison(1, End::From, BASE + 3 * PAGE, frame(0, 3));
+    assert_eq!(transfer(&mut machine, at(0, 3 * PAGE - 1), at(1, 0), 8, None), source);
 }
 
 #[test]

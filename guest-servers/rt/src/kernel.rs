@@ -337,7 +337,7 @@ pub fn diag(text: &[u8]) -> Result<()> {
     simple(kcall::DIAG, &request).map(drop)
 }
 
-/// REPORT: a text record for the monitor, at most 2048 bytes.
+/// REPORT: a text record for the monitor, at most [`kcall::REPORT_MAX`] bytes.
 pub fn report(text: &str) -> Result<()> {
     let request = kcall::Report { address: text.as_ptr() as usize as u64, bytes: text.len() as u64 };
     // SAFETY: the text is only read.
@@ -365,10 +365,20 @@ pub fn counter(which: refault_abi::counters::Counter) -> Result<u64> {
     simple(kcall::COUNTER, &request).map(|message| message.get::<kcall::CounterValue>().value)
 }
 
+/// ARGUMENT: the number that whoever started the machine left for its program. ENXIO without a monitor that has one.
+pub fn argument() -> Result<u64> {
+    simple(kcall::ARGUMENT, &kcall::Argument::default()).map(|message| message.get::<kcall::Argument>().value)
+}
+
 /// AWAY: the page of the caller's memory at `address` is taken away at the second stage, for `times` accesses. ENXIO
 /// without a monitor that does it, EFAULT without such a page. Tests.
 pub fn away(address: u64, times: u64) -> Result<()> {
-    simple(kcall::AWAY, &kcall::Away { address, times }).map(drop)
+    away_pages(address, 1, times)
+}
+
+/// AWAY of so many pages from `address` on, at most [`kcall::AWAY_PAGES`], in one call.
+pub fn away_pages(address: u64, pages: u64, times: u64) -> Result<()> {
+    simple(kcall::AWAY, &kcall::Away { address, times, pages }).map(drop)
 }
 
 /// GRANT_INFO: entry `index` of the grant table of `endpoint`. Servers and tests.

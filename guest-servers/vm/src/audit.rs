@@ -1,7 +1,7 @@
 //! The audit: who holds each frame, compared with how many the allocator believes do.
 //!
-//! A frame can be held by an address space (it is one of its tables, or is mapped by one), by the cache of file pages, and by the
-//! quarantine. The one thing to hold in mind: between two requests these are all there are, so every frame is free, or has exactly
+//! A frame can be held by an address space (it is one of its tables, or is mapped by one), by the cache of file pages, by the
+//! quarantine, and for good by the list of poisoned ones. The one thing to hold in mind: between two requests these are all there are, so every frame is free, or has exactly
 //! as many holders as its counter says; anything else is a leak or will be a use after free. What it is not: cheap. It walks every
 //! page table, and nothing but tests asks for it.
 
@@ -42,7 +42,7 @@ impl<R: Ram> Memory<'_, R> {
         for process in processes {
             tables::visit(&self.ram, process.root, &mut hold);
         }
-        self.cache.frames().chain(self.quarantine.frames()).for_each(&mut hold);
+        self.cache.frames().chain(self.quarantine.frames()).chain(self.poisoned.frames()).for_each(&mut hold);
         let mut audit = Audit::default();
         for (counted, holders) in self.frames.managed().zip(holders) {
             // The kernel's pages and devices' registers are mapped without being counted.

@@ -17,7 +17,7 @@ use crate::tables;
 
 impl<R: Ram> Memory<'_, R> {
     /// The page at `address` of `owner`, in slot `slot`, is the file page `key` from now on. EFAULT when there
-    /// is no such page.
+    /// is no such page, EIO when what it held is lost.
     pub fn announce(
         &mut self,
         owner: &Process,
@@ -33,6 +33,9 @@ impl<R: Ram> Memory<'_, R> {
             return Err(Errno::EFAULT);
         }
         let frame = entry & pte::ADDRESS;
+        if self.poisoned.contains(frame) {
+            return Err(Errno::EIO);
+        }
         self.frames.acquire(frame);
         if let Some(old) = self.cache.insert(key, Page { frame, once, owner: slot, address, used: 0 }) {
             self.frames.release(old.frame);

@@ -121,6 +121,19 @@ impl<'m> Frames<'m> {
         }
     }
 
+    /// Adds a reference that nobody drops, to a frame in use or free. Whether the frame is managed.
+    pub fn hold(&mut self, gpa: u64) -> bool {
+        let Some(counter) = self.counter(gpa) else { return false };
+        let was_free = *counter == 0;
+        if *counter < STUCK {
+            *counter += 1;
+        }
+        if was_free {
+            self.free = self.free.saturating_sub(1);
+        }
+        true
+    }
+
     /// Drops a reference; the last one frees the frame. Does nothing for a frame that is not managed.
     pub fn release(&mut self, gpa: u64) {
         if let Some(counter) = self.counter(gpa)

@@ -22,6 +22,7 @@ pub mod jobs;
 pub mod load;
 pub mod memory;
 pub mod pending;
+pub mod poison;
 pub mod process;
 pub mod quarantine;
 pub mod ram;

@@ -15,6 +15,7 @@ use refault_abi::{Errno, Result};
 use crate::cache::{Cache, Key};
 use crate::files::{FileId, Files};
 use crate::frames::Frames;
+use crate::poison::Poisoned;
 use crate::process::Process;
 use crate::quarantine::Quarantine;
 use crate::ram::Ram;
@@ -84,13 +85,15 @@ pub enum Refusal {
     PastEnd,
     /// No frame left.
     NoMemory,
+    /// What it held is lost.
+    Poisoned,
 }
 
 impl Refusal {
     /// The code for requests.
     pub const fn errno(self) -> Errno {
         match self {
-            Refusal::Invalid | Refusal::PastEnd => Errno::EFAULT,
+            Refusal::Invalid | Refusal::PastEnd | Refusal::Poisoned => Errno::EFAULT,
             Refusal::NoMemory => Errno::ENOMEM,
         }
     }
@@ -125,6 +128,8 @@ pub struct Memory<'m, R> {
     pub files: Files,
     /// Memory of the dead that a device may still be writing to.
     pub quarantine: Quarantine,
+    /// Frames out of use for good.
+    pub poisoned: Poisoned,
     /// The mistake to make.
     pub bug: Option<Bug>,
     /// Whether entries may carry the no-execute bit.
@@ -135,7 +140,7 @@ impl<'m, R: Ram> Memory<'m, R> {
     /// Over RAM and its frames.
     pub fn new(ram: R, frames: Frames<'m>, no_execute: bool, bug: Option<Bug>) -> Memory<'m, R> {
         let (cache, files, quarantine) = (Cache::new(), Files::new(), Quarantine::new());
-        Memory { ram, frames, cache, files, quarantine, bug, no_execute }
+        Memory { ram, frames, cache, files, quarantine, poisoned: Poisoned::new(), bug, no_execute }
     }
 
     /// A frame; cached pages that nobody maps make room.
@@ -241,6 +246,9 @@ impl<'m, R: Ram> Memory<'m, R> {
         let present = tables::lookup(&self.ram, process.root, address);
         if present != 0 {
             let frame = present & pte::ADDRESS;
+            if self.poisoned.contains(frame) {
+                return Err(Refusal::Poisoned);
+            }
             if !access.write || present & pte::WRITABLE != 0 {
                 return Ok(Outcome::Ready { frame, how: How::Already });
             }

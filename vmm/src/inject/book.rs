@@ -41,7 +41,6 @@ pub(super) struct Arming {
     /// Which taking-away of the machine this is.
     pub number: u64,
     pub touched: bool,
-    pub poisoned: bool,
     pub wish: Wish,
     /// Until when its touches are held up, once there was one.
     pub held_until: Option<Instant>,
@@ -193,7 +192,6 @@ impl Injector {
                 action,
                 number,
                 touched: false,
-                poisoned: false,
                 wish,
                 held_until: None,
                 logged: None,

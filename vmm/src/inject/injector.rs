@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use refault_abi::doorbell::{SITE_PROCESSORS, Site, SitePage};
+use refault_abi::doorbell::{SITE_PROCESSORS, Site, SitePage, TIMES_POISON};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::FromBytes;
 
@@ -162,15 +162,19 @@ impl Injector {
         self.lock().matcher.allows_guest()
     }
 
-    /// The guest wants a page of its own to be taken away and `times` accesses to it reflected, [`u32::MAX`] for all.
+    /// The guest wants a page of its own to be taken away and `times` accesses to it reflected, [`u32::MAX`] for all, or, for
+    /// [`TIMES_POISON`], poisoned.
     /// Without a rule that allows it nothing happens.
     pub fn page_away(&self, gpa: u64, times: u32) {
         let page = gpa & !(PAGE_SIZE - 1);
-        let action = Action::Reflect(Times::Count(1));
+        let (action, wish) = match times {
+            TIMES_POISON => (Action::Poison, ONCE),
+            _ => (Action::Reflect(Times::Count(1)), Wish::times(times)),
+        };
         let mut state = self.lock();
         state.counters.guest_asked += 1;
         let fresh = state.matcher.allows_guest() && !state.away.contains_key(&page);
-        let armed = fresh && self.arm(&mut state, page, Cause::Guest, action, Wish::times(times));
+        let armed = fresh && self.arm(&mut state, page, Cause::Guest, action, wish);
         state.counters.guest_refused += u64::from(!armed);
     }
 
@@ -191,8 +195,8 @@ impl Injector {
             line.back_ns = ns;
         }
         match (arming.wish.is_over(), arming.touched) {
-            // A poisoned page is gone for good.
-            _ if arming.poisoned => {}
+            // A poisoned page is gone for good, touched or not.
+            _ if arming.action == Action::Poison => {}
             (true, _) => self.disarm(&mut state, page),
             // What nobody has touched simply stays.
             (false, false) => {}

@@ -4,11 +4,13 @@
 //! of the guest (`guest-servers/apps`).
 
 mod crash;
+mod exercise;
 mod files;
 mod grants;
 mod hazards;
 mod memory;
 mod pipes;
+mod poison;
 mod programs;
 mod retry;
 mod servers;
@@ -27,6 +29,8 @@ pub fn all() -> Vec<Test> {
     tests.extend(pipes::tests());
     tests.extend(files::tests());
     tests.extend(crash::tests());
+    tests.extend(exercise::tests());
+    tests.extend(poison::tests());
     tests
 }
 

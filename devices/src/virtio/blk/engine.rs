@@ -1,8 +1,9 @@
 //! Block engines: how a request to a backing file is carried out without making the device loop wait.
 //!
-//! An [`Engine`] is given [`Job`]s and signals an event descriptor when some are done. Two exist: [`uring`]
+//! An [`Engine`] is given [`Job`]s and signals an event descriptor when some are done. Two work on files: [`uring`]
 //! (io_uring) and [`threads`] (a small pool doing `preadv` and `pwritev`). Data goes between file and guest
-//! memory directly; there is no buffer in between.
+//! memory directly; there is no buffer in between. A third, [`overlay`], works on an image in memory which it never
+//! changes.
 //!
 //! The one thing to hold in mind: from [`Engine::submit`] until its completion is taken, a job's guest memory
 //! may be read or written at any time by the kernel. [`GuestIov`] keeps that memory mapped, and whoever owns an
@@ -21,6 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::virtio::GuestRam;
 
+pub mod overlay;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -81,6 +83,12 @@ pub enum EngineError {
     /// The ring for this disk could not be made, although a trial worked.
     #[error("Cannot make an io_uring for the disk; use engine=threads")]
     Ring(#[source] io::Error),
+    /// Descriptors have run out.
+    #[error("Cannot make the timer of a disk's late answers")]
+    Timer(#[source] io::Error),
+    /// Descriptors have run out.
+    #[error("Cannot make the event of a disk in memory")]
+    Overlay(#[source] io::Error),
     /// Threads or descriptors have run out.
     #[error("Cannot start the block engine's threads")]
     Threads(#[source] io::Error),
@@ -131,6 +139,11 @@ pub trait Engine: Send {
 
     /// Lets all submitted jobs begin.
     fn push(&mut self);
+
+    /// Whether all jobs have ended when [`Engine::push`] returns. Such an engine signals nothing; its completions are taken at once.
+    fn synchronous(&self) -> bool {
+        false
+    }
 
     /// Signalled when there may be completions to take.
     fn completion_event(&self) -> &EventFd;
@@ -193,6 +206,21 @@ impl GuestIov {
     /// Whether no byte is left to be carried.
     pub fn is_empty(&self) -> bool {
         self.left().is_empty()
+    }
+
+    /// Leaves out all but the first `len` bytes that are still to be carried.
+    pub(super) fn truncate(&mut self, len: u64) {
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut kept = self.done;
+        for piece in self.iov.iter_mut().skip(self.done) {
+            if left == 0 {
+                break;
+            }
+            piece.iov_len = piece.iov_len.min(left);
+            left = left.saturating_sub(piece.iov_len);
+            kept = kept.saturating_add(1);
+        }
+        self.iov.truncate(kept);
     }
 
     fn left(&self) -> &[iovec] {

@@ -14,6 +14,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
 use virtio_queue::DescriptorChain;
+use vm_memory::bitmap::Bitmap;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::engine::GuestIov;
@@ -249,6 +250,10 @@ impl Stream {
                 GuestMemory::get_slices(&**ram, at, len, access).map_err(|_| Malformed::NotMemory)?;
             for slice in slices {
                 let slice = slice.map_err(|_| Malformed::NotMemory)?;
+                if access.has_write() {
+                    // Whoever carries the request out writes behind the back of the view.
+                    slice.bitmap().mark_dirty(0, slice.len());
+                }
                 iov.push(iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() });
             }
         }

@@ -9,7 +9,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::virtio::{Broken, GuestRam};
@@ -28,6 +28,22 @@ impl Ring {
     pub fn new(queue: Queue, ram: GuestRam) -> Self {
         let out = vec![false; usize::from(queue.size())];
         Self { queue, ram, out, added: false }
+    }
+
+    /// The queue's indices and addresses. Which heads are out is no part of it: a ring is saved when none is.
+    pub fn save(&self) -> QueueState {
+        self.queue.state()
+    }
+
+    /// A ring as it was saved.
+    pub fn restore(saved: QueueState, ram: GuestRam) -> Result<Self, Error> {
+        Ok(Self::new(Queue::try_from(saved)?, ram))
+    }
+
+    /// Chains that the driver has offered and nobody has taken.
+    pub fn waiting(&self) -> Result<u16, Broken> {
+        let offered = self.queue.avail_idx(&*self.ram, Ordering::Acquire).map_err(broken)?;
+        Ok(offered.0.wrapping_sub(self.queue.next_avail()))
     }
 
     pub fn size(&self) -> u16 {

@@ -9,23 +9,30 @@ use event_manager::{EventManager, SubscriberOps};
 use tempfile::NamedTempFile;
 use virtio_bindings::virtio_config as config;
 use virtio_bindings::virtio_mmio as reg;
-use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
-use vm_memory::GuestMemoryMmap;
+use virtio_bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT,
+    VRING_DESC_F_WRITE,
+};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::counters::BlkCounts;
+use super::engine::overlay::PIECE;
 use super::image::SECTOR;
 use super::subscriber::BlkSubscriber;
 use super::*;
 use crate::bus::{Access, Device};
+use crate::virtio::DeviceMemory;
 use crate::virtio::interrupt::Interrupt;
 use crate::virtio::mmio::VirtioMmio;
 
+mod dirty;
+mod faults;
 mod fuzz;
 mod layouts;
 mod malformed;
 mod notify;
 mod requests;
+mod state;
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
 const WRITE: u16 = VRING_DESC_F_WRITE as u16;
@@ -55,11 +62,33 @@ const ALL_FEATURES: u64 = 1 << abi::VIRTIO_BLK_F_FLUSH
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const NEEDS_RESET: u32 = config::VIRTIO_CONFIG_S_NEEDS_RESET;
 
+/// What a disk is on.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    File(EngineChoice),
+    Memory,
+}
+
+impl From<EngineChoice> for On {
+    fn from(engine: EngineChoice) -> Self {
+        Self::File(engine)
+    }
+}
+
+impl std::fmt::Display for On {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(engine) => engine.fmt(f),
+            Self::Memory => f.write_str("overlay"),
+        }
+    }
+}
+
 /// The engines that work here. Says so if one does not.
-fn engines() -> Vec<EngineChoice> {
-    let mut engines = vec![EngineChoice::Threads];
+fn engines() -> Vec<On> {
+    let mut engines = vec![On::Memory, EngineChoice::Threads.into()];
     match engine::probe_uring() {
-        Ok(()) => engines.push(EngineChoice::Uring),
+        Ok(()) => engines.push(EngineChoice::Uring.into()),
         Err(e) => eprintln!("SKIPPED with engine=uring: {e}: {:?}", std::error::Error::source(&e)),
     }
     engines
@@ -77,6 +106,16 @@ fn image_file() -> NamedTempFile {
     file
 }
 
+/// What an overlay's disk holds.
+fn contents(overlay: &Overlay) -> Vec<u8> {
+    let mut bytes = overlay.base().to_vec();
+    for (number, piece) in overlay.changed().iter() {
+        let at = *number as usize * PIECE;
+        bytes[at..at + piece.len()].copy_from_slice(piece);
+    }
+    bytes
+}
+
 /// A descriptor: address, length, flags. NEXT is added where another follows.
 type Piece = (u64, u32, u16);
 
@@ -86,6 +125,7 @@ struct Rig {
     manager: EventManager<BlkSubscriber>,
     line: EventFd,
     file: NamedTempFile,
+    overlay: Option<Overlay>,
     size: u16,
     next_descriptor: u16,
     offered: u16,
@@ -93,23 +133,33 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(engine: EngineChoice) -> Self {
+    fn new(engine: impl Into<On>) -> Self {
         Self::with(engine, false, ALL_FEATURES, 16)
     }
 
-    fn with(engine: EngineChoice, readonly: bool, features: u64, size: u16) -> Self {
+    fn with(engine: impl Into<On>, readonly: bool, features: u64, size: u16) -> Self {
         let file = image_file();
-        let image = Image::open(file.path(), readonly).unwrap();
         let half = SEAM as usize;
         let ranges = [(GuestAddress(0), half), (GuestAddress(SEAM), half)];
-        let ram: GuestRam = Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
-        let disk = Block::new(&image, "refault-test".parse().unwrap(), engine, ram.clone()).unwrap();
+        let ram: GuestRam = Arc::new(DeviceMemory::from_ranges(&ranges).unwrap());
+        let id = "refault-test".parse().unwrap();
+        let (disk, overlay) = match engine.into() {
+            On::File(engine) => {
+                let image = Image::open(file.path(), readonly).unwrap();
+                (Block::new(&image, id, engine, ram.clone()).unwrap(), None)
+            }
+            On::Memory => {
+                let overlay = Overlay::open(file.path()).unwrap();
+                (Block::on_overlay(&overlay, readonly, id, ram.clone()).unwrap(), Some(overlay))
+            }
+        };
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let interrupt = Arc::new(Interrupt::new(line.try_clone().unwrap()));
         let mmio = Arc::new(VirtioMmio::new(disk, interrupt, ram.clone()).unwrap());
         let mut manager = EventManager::new().unwrap();
         manager.add_subscriber(BlkSubscriber::new(mmio.clone()).unwrap());
-        let mut rig = Self { ram, mmio, manager, line, file, size, next_descriptor: 0, offered: 0, seen: 0 };
+        let (next_descriptor, offered, seen) = (0, 0, 0);
+        let mut rig = Self { ram, mmio, manager, line, file, overlay, size, next_descriptor, offered, seen };
         rig.bring_up(features);
         rig
     }
@@ -296,6 +346,9 @@ impl Rig {
     }
 
     fn on_disk(&self) -> Vec<u8> {
-        std::fs::read(self.file.path()).unwrap()
+        let file = std::fs::read(self.file.path()).unwrap();
+        let Some(overlay) = &self.overlay else { return file };
+        assert_eq!(file[..], overlay.base()[..], "the image was changed");
+        contents(overlay)
     }
 }

@@ -1,9 +1,9 @@
 //! Register tests of the transport, with a device that only remembers what was done to it.
 
 use virtio_queue::Queue;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 
-use super::super::Broken;
+use super::super::{Broken, DeviceMemory};
 use super::*;
 
 const FEATURES: u64 = 1 << 9 | EVENT_IDX;
@@ -16,6 +16,8 @@ struct Probe {
 }
 
 impl VirtioDevice for Probe {
+    type State = usize;
+
     fn device_id(&self) -> u32 {
         2
     }
@@ -41,6 +43,19 @@ impl VirtioDevice for Probe {
     fn stop_queue(&mut self, index: usize) {
         self.stopped.push(index);
     }
+
+    fn settle(&mut self) -> Work {
+        Work::default()
+    }
+
+    fn save(&self) -> usize {
+        self.started.len()
+    }
+
+    fn restore(&mut self, state: &usize) -> Result<(), StateError> {
+        self.started.truncate(*state);
+        Ok(())
+    }
 }
 
 struct Machine {
@@ -52,7 +67,7 @@ impl Machine {
     fn new() -> Self {
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let interrupt = Arc::new(Interrupt::new(line.try_clone().unwrap()));
-        let ram = Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
+        let ram = Arc::new(DeviceMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         Self { mmio: VirtioMmio::new(Probe::default(), interrupt, ram).unwrap(), line }
     }
 

@@ -4,8 +4,8 @@ use super::*;
 
 const RAM: u64 = 0x10_0000;
 
-fn ram() -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap()
+fn ram() -> DeviceMemory {
+    DeviceMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap()
 }
 
 fn good() -> QueueSetup {

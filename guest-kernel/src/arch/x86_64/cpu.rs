@@ -11,6 +11,7 @@ use refault_abi::doorbell::ENTRY_PORT;
 use refault_abi::layout::{DIRECT_MAP, KERNEL};
 use refault_kernel::frame::{FRAME_BYTES, Frame};
 use refault_kernel::process::NIL;
+use refault_kernel::transfer::Lost;
 
 use super::registers::{cpuid, msr, read_msr, write_msr};
 
@@ -53,7 +54,7 @@ pub struct Cpu {
     current: AtomicU8,
     /// Address space loaded.
     root: AtomicU64,
-    /// Kernel address at which the last copy faulted, 0 for none; bit 0 set: at the second stage.
+    /// Kernel address at which the last copy could not go on, two bits up, and how ([`Lost`]); 0 for none.
     copy_fault: AtomicU64,
     /// Consecutive reflected traps the kernel met at one page outside copies, and that page's address.
     stubborn: AtomicU64,
@@ -269,20 +270,30 @@ impl Cpu {
     }
 
     /// Notes a fault of a copy, for [`Cpu::take_copy_fault`].
-    pub fn set_copy_fault(&self, address: u64, second_stage: bool) {
-        // The top bit of an address says what the next one says, so there is room for one more at the bottom.
-        self.copy_fault.store(address << 1 | u64::from(second_stage), Ordering::Relaxed);
+    pub fn set_copy_fault(&self, address: u64, lost: Lost) {
+        let how = match lost {
+            Lost::Absent => 0,
+            Lost::Away => 1,
+            Lost::Poisoned => 2,
+        };
+        // The top bits of an address all say the same, so there is room for two more at the bottom.
+        self.copy_fault.store(address << 2 | how, Ordering::Relaxed);
     }
 
-    /// The fault of the last copy, if there was one: kernel address and whether it was reflected.
+    /// The fault of the last copy, if there was one: kernel address, and how it was met.
     #[inline(always)]
-    pub fn take_copy_fault(&self) -> Option<(u64, bool)> {
+    pub fn take_copy_fault(&self) -> Option<(u64, Lost)> {
         let fault = self.copy_fault.load(Ordering::Relaxed);
         if fault == 0 {
             return None;
         }
         self.copy_fault.store(0, Ordering::Relaxed);
-        Some(((fault.cast_signed() >> 1).cast_unsigned(), fault & 1 != 0))
+        let lost = match fault & 3 {
+            0 => Lost::Absent,
+            1 => Lost::Away,
+            _ => Lost::Poisoned,
+        };
+        Some(((fault.cast_signed() >> 2).cast_unsigned(), lost))
     }
 
     /// Counts another reflected trap outside copies at `page` and answers how many there were in a row; an honest one

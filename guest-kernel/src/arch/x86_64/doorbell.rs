@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use refault_abi::counters::{Counter, WORDS};
 use refault_abi::doorbell::event as event_code;
-use refault_abi::doorbell::{MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, feature, reg};
+use refault_abi::doorbell::{
+    MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, access, feature, reg,
+};
 use refault_abi::layout::DIRECT_MAP;
 
 use super::cpu::{Cpu, PROCESSORS};
@@ -128,6 +130,7 @@ pub fn take_reflected(cpu: &Cpu, address: u64) -> Option<u64> {
         let busy = AtomicU32::from_ptr(&raw mut (*record).busy);
         if busy.load(Ordering::Acquire) != TrapRecord::BUSY
             || (&raw const (*record).gva).read_volatile() != address
+            || (&raw const (*record).access).read_volatile() & access::POISON != 0
         {
             return None;
         }
@@ -137,26 +140,77 @@ pub fn take_reflected(cpu: &Cpu, address: u64) -> Option<u64> {
     }
 }
 
+/// Which poisoned page a machine check at `rip` is about.
+#[derive(Clone, Copy, Debug)]
+pub struct PoisonRecord {
+    /// Physical address of the access.
+    pub gpa: u64,
+    /// Virtual address of the access.
+    pub gva: u64,
+}
+
+/// If the machine check at `rip` is the monitor's, ends the record on `processor` and says what is poisoned.
+pub fn take_poisoned(processor: usize, rip: u64) -> Option<PoisonRecord> {
+    if processor >= PROCESSORS {
+        return None;
+    }
+    // SAFETY: there is a record for each processor.
+    let record = unsafe { RECORDS.0.get().cast::<TrapRecord>().add(processor) };
+    // SAFETY: as in `take_reflected`.
+    unsafe {
+        let busy = AtomicU32::from_ptr(&raw mut (*record).busy);
+        if busy.load(Ordering::Acquire) != TrapRecord::BUSY
+            || (&raw const (*record).rip).read_volatile() != rip
+            || (&raw const (*record).access).read_volatile() & access::POISON == 0
+        {
+            return None;
+        }
+        let found = PoisonRecord {
+            gpa: (&raw const (*record).gpa).read_volatile(),
+            gva: (&raw const (*record).gva).read_volatile(),
+        };
+        busy.store(0, Ordering::Release);
+        Some(found)
+    }
+}
+
 /// Asks for a page back.
 pub fn page_back(physical: u64) {
     write64(reg::PAGE_BACK, physical);
 }
 
-/// Asks the monitor to take the page at `physical` away for `times` accesses. Whether it does such things.
-pub fn page_away(physical: u64, times: u32) -> bool {
+/// The monitor's feature bits, 0 without one.
+fn features() -> u32 {
     let base = REGISTERS.load(Ordering::Relaxed);
     if base == 0 {
-        return false;
+        return 0;
     }
     // SAFETY: `start` mapped the window, and registers are aligned.
-    let features =
-        unsafe { ptr::with_exposed_provenance::<u32>((base + reg::FEATURES) as usize).read_volatile() };
-    if features & feature::AWAY == 0 {
+    unsafe { ptr::with_exposed_provenance::<u32>((base + reg::FEATURES) as usize).read_volatile() }
+}
+
+/// The number that was left for the guest's program, if the monitor has such a register.
+pub fn argument() -> Option<u64> {
+    if features() & feature::ARGUMENT == 0 {
+        return None;
+    }
+    let base = REGISTERS.load(Ordering::Relaxed);
+    // SAFETY: there are features only where `start` mapped the window, and registers are aligned.
+    Some(unsafe { ptr::with_exposed_provenance::<u64>((base + reg::ARGUMENT) as usize).read_volatile() })
+}
+
+/// Says for how many accesses the pages that follow go away ([`page_away`]). Whether the monitor does such things.
+pub fn away_begins(times: u32) -> bool {
+    if features() & feature::AWAY == 0 {
         return false;
     }
     write32(reg::AWAY_TIMES, times);
-    write64(reg::PAGE_AWAY, physical);
     true
+}
+
+/// Asks the monitor to take the page at `physical` away.
+pub fn page_away(physical: u64) {
+    write64(reg::PAGE_AWAY, physical);
 }
 
 /// Whether the monitor counts fault sites.

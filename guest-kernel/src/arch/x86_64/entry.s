@@ -298,7 +298,38 @@ interrupt_idle:
     call kernel_interrupt
     jmp leave_kernel
 
-# NMI, double fault, machine check, each on its own stack: nothing is trusted, nothing returns.
+# A machine check, on a stack of its own, because it can come at any instruction. From ring 3 the frame moves to where every
+# other one is and it goes on like an exception. In ring 0 a copy goes on elsewhere, and everything else does not come back.
+entry_machine_check:
+    test byte ptr [rsp + 24], 3
+    jz machine_check_ring0
+    swapgs
+    push_registers
+    cld
+    mov rsi, rsp
+    mov rdi, gs:[16]
+    sub rdi, FRAME_END
+    mov ecx, FRAME_END / 8
+    rep movsq
+    mov rsp, gs:[8]
+    mov rdi, gs:[0]
+    lock_kernel
+    call kernel_exception
+    jmp leave_kernel
+
+machine_check_ring0:
+    push_registers
+    cld
+    mov rdi, rsp
+    mov rbp, rsp
+    and rsp, -16
+    call kernel_machine_check
+    mov rsp, rbp
+    pop_registers
+    add rsp, 16
+    iretq
+
+# NMI, double fault, each on its own stack: nothing is trusted, nothing returns.
 entry_fatal:
     push_registers
     cld
@@ -322,6 +353,11 @@ vector_\vector:
     push 0
     push \vector
     jmp entry_fatal
+    .endif
+    .ifc \kind, machine_check
+    push 0
+    push \vector
+    jmp entry_machine_check
     .endif
     .ifc \kind, fatal_error
     push \vector
@@ -351,7 +387,7 @@ vector_\vector:
     gate 15, plain
     gate 16, plain
     gate 17, error
-    gate 18, fatal
+    gate 18, machine_check
     gate 19, plain
     gate 20, plain
     gate 21, error

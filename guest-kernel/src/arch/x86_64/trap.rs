@@ -15,11 +15,14 @@ use refault_kernel::frame::Frame;
 use refault_kernel::graph::Graph;
 use refault_kernel::marks::Marks;
 use refault_kernel::options::KernelOptions;
+use refault_kernel::poison::Poisons;
 use refault_kernel::table::Table;
+use refault_kernel::transfer::Lost;
 use refault_kernel::watchdog::Watchdog;
 
 use super::apic::{FIRST_LINE, Interrupts, TIMER, Timer};
-use super::cpu::Cpu;
+use super::cpu::{Cpu, PROCESSORS};
+use super::doorbell::PoisonRecord;
 use super::machine::Machine;
 use super::registers::{fault_address, time_stamp};
 use super::{doorbell, panic};
@@ -48,6 +51,7 @@ pub(super) static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
     later: 0,
     lines: [Endpoint::NONE; LINES],
     marks: Marks::EMPTY,
+    poisons: Poisons::EMPTY,
     graph: Graph::EMPTY,
     watchdog: Watchdog::OFF,
     buffer: [0; 4096],
@@ -62,6 +66,9 @@ pub unsafe fn kernel() -> &'static mut Kernel {
     // SAFETY: the caller's promise.
     unsafe { &mut *KERNEL.0.get() }
 }
+
+/// Vector of a machine check.
+const MACHINE_CHECK: u64 = 18;
 
 /// Takes the lock during the start; leaving to the first process drops it.
 pub fn lock_for_start() {
@@ -150,7 +157,15 @@ extern "C" fn kernel_exception(cpu: &'static Cpu) -> *mut Frame {
     let me = usize::from(cpu.current()) & (NR_PROCS - 1);
     let process = &kernel.table.procs[me];
     let (vector, is_vm) = (process.frame.vector, process.endpoint == Endpoint::VM);
-    if vector == 14 {
+    if vector == MACHINE_CHECK {
+        match doorbell::take_poisoned(cpu.number(), process.frame.rip) {
+            Some(PoisonRecord { gpa, gva }) => {
+                kernel.count(Counter::PoisonedUser);
+                kernel.poisoned(me, gpa, gva);
+            }
+            None => panic::exception(&process_frame(kernel, me), format_args!("machine check in ring 3")),
+        }
+    } else if vector == 14 {
         let address = fault_address();
         match doorbell::take_reflected(cpu, address) {
             // Nobody can serve VM's own faults but the monitor.
@@ -250,7 +265,7 @@ extern "C" fn kernel_fault(frame: &mut Frame) {
         let cpu = Cpu::this();
         let reflected = doorbell::take_reflected(cpu, address);
         if let Some(out) = landing(frame.rip) {
-            cpu.set_copy_fault(address, reflected.is_some());
+            cpu.set_copy_fault(address, if reflected.is_some() { Lost::Away } else { Lost::Absent });
             frame.rip = out;
             return;
         }
@@ -265,13 +280,36 @@ extern "C" fn kernel_fault(frame: &mut Frame) {
     panic::exception(frame, format_args!("exception {} in the kernel", frame.vector));
 }
 
-/// NMI, double fault, machine check.
+/// A machine check in ring 0. A copy that touched a poisoned page ends there; whatever else the kernel cannot read is the end of
+/// the machine. GS is not used before the interrupted code is known to have had the kernel's.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_machine_check(frame: &mut Frame) {
+    if let Some(out) = landing(frame.rip) {
+        let cpu = Cpu::this();
+        if let Some(PoisonRecord { gva, .. }) = doorbell::take_poisoned(cpu.number(), frame.rip) {
+            cpu.set_copy_fault(gva, Lost::Poisoned);
+            frame.rip = out;
+            return;
+        }
+    }
+    match (0..PROCESSORS).find_map(|processor| doorbell::take_poisoned(processor, frame.rip)) {
+        Some(PoisonRecord { gpa, gva }) => {
+            doorbell::count(Counter::PoisonedKernel, 1);
+            panic::exception(
+                frame,
+                format_args!("the kernel touched a poisoned page, {gpa:#x} at {gva:#x}, outside a copy"),
+            );
+        }
+        None => panic::exception(frame, format_args!("machine check in the kernel")),
+    }
+}
+
+/// NMI, double fault.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_fatal(frame: &Frame) -> ! {
     let what = match frame.vector {
         2 => "non-maskable interrupt",
         8 => "double fault",
-        18 => "machine check",
         _ => "fatal exception",
     };
     panic::exception(frame, format_args!("{what}"));

@@ -7,6 +7,7 @@
 //! reads the console.
 
 pub mod case;
+pub mod exercise;
 pub mod schedule;
 pub mod text;
 
@@ -32,6 +33,8 @@ pub mod measure;
 pub mod party;
 #[cfg(feature = "guest")]
 pub mod pipes;
+#[cfg(feature = "guest")]
+pub mod poison;
 #[cfg(feature = "guest")]
 pub mod program;
 #[cfg(feature = "guest")]

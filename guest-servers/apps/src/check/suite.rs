@@ -1,11 +1,16 @@
-//! Runs cases, prints a line for each, and remembers whether all were right.
+//! Runs cases, says a line for each, and remembers whether all were right.
+//!
+//! The lines go to the console, or to the monitor as reports, a page at a time: where each byte on the console costs an exit of
+//! the processor, a report costs one for all of them.
 
 use alloc::format;
 use alloc::string::String;
+use core::fmt::{self, Write};
 
 use refault_abi::Errno;
+use refault_abi::kcall::REPORT_MAX;
 use refault_abi::options::Options;
-use refault_rt::println;
+use refault_rt::{kernel, println};
 
 use super::case::{Case, Complaint, Outcome};
 use super::measure::{Delta, Snapshot};
@@ -30,7 +35,12 @@ pub struct Suite {
     failed: u32,
     skipped: u32,
     options: Options,
+    /// What is going to be the next report; none when lines are printed.
+    report: Option<String>,
 }
+
+/// Bytes of a report.
+const REPORT_BYTES: usize = REPORT_MAX as usize;
 
 /// What a case measured by itself.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +79,39 @@ impl Suite {
     pub fn new() -> Suite {
         let options = refault_rt::info::options();
         let options = options.or_else(|| Options::parse("").ok()).expect("an empty command line is good");
-        Suite { cases: 0, failed: 0, skipped: 0, options }
+        Suite { cases: 0, failed: 0, skipped: 0, options, report: None }
+    }
+
+    /// The same, with the lines in reports. A report ends where a line does, unless the line is longer than a report.
+    pub fn reporting() -> Suite {
+        Suite { report: Some(String::with_capacity(2 * REPORT_BYTES)), ..Suite::new() }
+    }
+
+    /// Says a line.
+    pub fn say(&mut self, line: fmt::Arguments<'_>) {
+        let Some(text) = &mut self.report else { return println!("{line}") };
+        let before = text.len();
+        // A string takes whatever is written to it.
+        let _ = writeln!(text, "{line}");
+        if text.len() > REPORT_BYTES {
+            let line = text.split_off(before);
+            hand_in(text);
+            *text = line;
+        }
+        while text.len() > REPORT_BYTES {
+            let end = (0..=REPORT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+            let rest = text.split_off(end);
+            hand_in(text);
+            *text = rest;
+        }
+    }
+
+    /// Hands in what has been said so far.
+    pub fn flush(&mut self) {
+        if let Some(text) = &mut self.report {
+            hand_in(text);
+            text.clear();
+        }
     }
 
     /// The machine's modes.
@@ -95,26 +137,37 @@ impl Suite {
         if outcome.is_err() {
             self.failed = self.failed.saturating_add(1);
         }
-        println!("{}", Case { name, faults: record.faults, repeats: record.repeats, outcome });
+        self.say(format_args!("{}", Case { name, faults: record.faults, repeats: record.repeats, outcome }));
     }
 
     /// Says what this machine cannot do.
     pub fn skip(&mut self, what: &str, reason: &str) {
         self.skipped = self.skipped.saturating_add(1);
-        println!("@skip {what}: {reason}");
+        self.say(format_args!("@skip {what}: {reason}"));
     }
 
     /// Tells the host what a file must hold when the machine has ended.
-    pub fn file(&self, path: &str, contents: &[u8]) {
+    pub fn file(&mut self, path: &str, contents: &[u8]) {
         let mut sum = sum::Sum::default();
         sum.update(contents);
-        println!("@file {{\"path\":\"{path}\",\"bytes\":{},\"fnv\":\"{:016x}\"}}", sum.bytes(), sum.value());
+        let (bytes, fnv) = (sum.bytes(), sum.value());
+        self.say(format_args!("@file {{\"path\":\"{path}\",\"bytes\":{bytes},\"fnv\":\"{fnv:016x}\"}}"));
     }
 
     /// Tells the host that this is all, and how much it is, so that it notices what is missing. The program's exit status.
-    pub fn end(self) -> i32 {
-        println!("@end {{\"cases\":{},\"skipped\":{}}}", self.cases, self.skipped);
+    pub fn end(mut self) -> i32 {
+        let (cases, skipped) = (self.cases, self.skipped);
+        self.say(format_args!("@end {{\"cases\":{cases},\"skipped\":{skipped}}}"));
+        self.flush();
         if self.failed == 0 && self.cases > 0 { DONE } else { FAILED }
+    }
+}
+
+/// One report.
+fn hand_in(text: &str) {
+    if !text.is_empty() {
+        // Without a monitor it goes nowhere, which is where whoever wanted reports is.
+        let _ = kernel::report(text);
     }
 }
 

@@ -4,6 +4,7 @@ mod boot;
 mod exec;
 mod mapping;
 mod pages;
+mod poison;
 mod servers;
 mod spawn;
 mod waits;
@@ -194,6 +195,10 @@ impl Server {
         let sender = message.sender();
         if request.delivery.is_notify() {
             if sender == Endpoint::HARDWARE {
+                let [_, signals, ..] = message.payload;
+                if signals & vm::SIGNAL_POISON != 0 {
+                    self.poisoned_pages();
+                }
                 self.kernel_requests();
             }
             return None;
@@ -275,6 +280,8 @@ impl Server {
             files: count(self.memory.files.len() as u64),
             requests: count(self.pending.len() as u64),
             quarantined: count(self.memory.quarantine.len() as u64),
+            poisoned: count(self.memory.poisoned.len() as u64),
+            reserved: 0,
         }
     }
 

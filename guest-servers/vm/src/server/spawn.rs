@@ -81,15 +81,20 @@ impl Server {
         }
     }
 
-    /// The kernel's pages a process gets to see: all the stub, servers and INIT the information page, servers the counters.
+    /// The kernel's pages a process gets to see: all the stub, servers, tests and INIT the information page, servers the counters,
+    /// which tests can only read.
     pub fn shared_pages(&self, endpoint: Endpoint, privilege: u32) -> Vec<Shared> {
         let hidden = if self.info.no_execute != 0 { pte::NO_EXECUTE } else { 0 };
         let mut pages = Vec::from([Shared { address: STUB, gpa: self.info.stub, bits: 0 }]);
         if privilege != privilege::USER || endpoint == Endpoint::INIT {
             pages.push(Shared { address: INFO, gpa: self.info.info, bits: hidden });
         }
-        if matches!(privilege, privilege::SERVER | privilege::DRIVER) {
-            pages.push(Shared { address: STATS, gpa: self.info.stats, bits: pte::WRITABLE | hidden });
+        match privilege {
+            privilege::SERVER | privilege::DRIVER => {
+                pages.push(Shared { address: STATS, gpa: self.info.stats, bits: pte::WRITABLE | hidden });
+            }
+            privilege::TEST => pages.push(Shared { address: STATS, gpa: self.info.stats, bits: hidden }),
+            _ => {}
         }
         pages
     }
@@ -103,7 +108,7 @@ impl Server {
         // Also after a failure: pages may have become read-only.
         flush(parent, 0, 0);
         let mut forked = forked.map_err(|refusal| match refusal {
-            Refusal::Invalid | Refusal::PastEnd => Errno::EPERM,
+            Refusal::Invalid | Refusal::PastEnd | Refusal::Poisoned => Errno::EPERM,
             Refusal::NoMemory => Errno::ENOMEM,
         })?;
         match kernel::proc_fork(parent, forked.process.root) {

@@ -11,11 +11,11 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use libc::iovec;
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::uring::Uring;
 use super::{Completion, Engine, GuestIov, Job, Op};
-use crate::virtio::GuestRam;
+use crate::virtio::{DeviceMemory, GuestRam};
 
 /// What failed in a trial of io_uring.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ const PAGE: usize = 4096;
 pub fn probe_uring() -> Result<(), ProbeError> {
     let setup = |e| ProbeError::Setup(io::Error::other(e));
     let ram: GuestRam = Arc::new(
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 2 * PAGE)])
+        DeviceMemory::from_ranges(&[(GuestAddress(0), 2 * PAGE)])
             .map_err(|e| ProbeError::Setup(io::Error::other(e)))?,
     );
     let sent: Vec<u8> = (0..=u8::MAX).cycle().take(PAGE).collect();

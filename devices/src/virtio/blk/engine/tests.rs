@@ -3,14 +3,15 @@
 use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::*;
+use crate::virtio::DeviceMemory;
 
 const RAM: usize = 1 << 20;
 
 fn ram() -> GuestRam {
-    Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap())
+    Arc::new(DeviceMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap())
 }
 
 fn piece(ram: &GuestRam, at: u64, len: usize) -> iovec {

@@ -117,7 +117,7 @@ fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
-fn with_each_engine(test: impl Fn(EngineChoice, &RefCell<Rig>)) {
+fn with_each_engine(test: impl Fn(On, &RefCell<Rig>)) {
     for engine in engines() {
         test(engine, &RefCell::new(Rig::new(engine)));
     }

@@ -147,7 +147,7 @@ fn indirect_tables_that_make_no_sense() {
 
 /// Breaks the ring by `spoil` and checks that only a reset helps.
 #[track_caller]
-fn breaks(engine: EngineChoice, spoil: impl FnOnce(&mut Rig)) {
+fn breaks(engine: On, spoil: impl FnOnce(&mut Rig)) {
     let mut rig = Rig::new(engine);
     spoil(&mut rig);
     rig.notify();

@@ -82,7 +82,7 @@ fn positions() -> Result<(), String> {
     Ok(())
 }
 
-fn truncate(suite: &Suite) -> Result<(), String> {
+fn truncate(suite: &mut Suite) -> Result<(), String> {
     let file = fresh("/cut", 0)?;
     let before = bytes(9, 0, 30_000);
     expect("bytes", user::write(file, &before).explain("write")?, before.len())?;
@@ -104,7 +104,7 @@ fn truncate(suite: &Suite) -> Result<(), String> {
     settle(suite, "/cut", &wanted)
 }
 
-fn holes(suite: &Suite) -> Result<(), String> {
+fn holes(suite: &mut Suite) -> Result<(), String> {
     let file = fresh("/holes", 0)?;
     let mut wanted = vec![0; 150_000];
     for (offset, length) in [(0usize, 10usize), (50_000, 5000), (149_000, 1000)] {
@@ -122,7 +122,7 @@ fn holes(suite: &Suite) -> Result<(), String> {
 }
 
 /// Direct, single and double indirect zones.
-fn large(suite: &Suite) -> Result<(), String> {
+fn large(suite: &mut Suite) -> Result<(), String> {
     let file = fresh("/large", 0)?;
     let wanted = bytes(7, 0, 600_000);
     for piece in wanted.chunks(37_777) {

@@ -45,7 +45,7 @@ pub fn contents(descriptor: Descriptor) -> Result<Vec<u8>, String> {
 }
 
 /// A file must hold exactly this: now, and on the disk when the machine has ended.
-pub fn settle(suite: &Suite, path: &str, wanted: &[u8]) -> Result<(), String> {
+pub fn settle(suite: &mut Suite, path: &str, wanted: &[u8]) -> Result<(), String> {
     let descriptor = user::open(path, refault_abi::vfs::O_RDONLY, 0).explain(path)?;
     let seen = contents(descriptor)?;
     user::close(descriptor).explain(path)?;

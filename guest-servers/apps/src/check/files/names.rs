@@ -51,7 +51,7 @@ pub fn run(suite: &mut Suite) {
     suite.check("names.many", |_| many());
 }
 
-fn rename(suite: &Suite) -> Result<(), String> {
+fn rename(suite: &mut Suite) -> Result<(), String> {
     let (one, two) = (bytes(11, 0, 5000), bytes(12, 0, 100));
     for (path, data) in [("/from", &one), ("/to", &two)] {
         let file = fresh(path, 0)?;

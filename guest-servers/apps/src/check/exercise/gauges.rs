@@ -1,0 +1,58 @@
+//! Counters as a workload looks at them: what an operation met, and whether an error is one that it may end in.
+//!
+//! The counters page is mapped into test programs, so looking costs no kernel call: where ring 0 is interpreted, a look by
+//! kernel calls around each operation would cost as much as the operation.
+
+use refault_abi::Errno;
+use refault_abi::counters::Counter;
+use refault_rt::info::counter;
+
+use crate::check::suite::Record;
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    faults: u64,
+    repeats: u64,
+    given_up: u64,
+    disk_errors: u64,
+}
+
+impl Gauges {
+    /// Now.
+    pub fn now() -> Gauges {
+        let sum = |which: &[Counter]| which.iter().fold(0u64, |sum, which| sum.wrapping_add(counter(*which)));
+        Gauges {
+            faults: sum(&[
+                Counter::SoftFaultsFirstStage,
+                Counter::SoftFaultsSecondStage,
+                Counter::ReflectedUser,
+                Counter::ReflectedKernel,
+            ]),
+            repeats: sum(&[Counter::VfsRepeats, Counter::VfsRawRepeats]),
+            given_up: sum(&[Counter::VfsGivenUp, Counter::SuspensionsGivenUp]),
+            disk_errors: sum(&[Counter::BlkErrors]),
+        }
+    }
+
+    /// What happened from then to now: copies that met an absent page, accesses that met one that was taken away, and operations
+    /// repeated.
+    pub fn record(&self) -> Record {
+        let now = Gauges::now();
+        Record {
+            faults: now.faults.wrapping_sub(self.faults),
+            repeats: now.repeats.wrapping_sub(self.repeats),
+        }
+    }
+
+    /// Whether an operation begun then may end in this error: EFAULT if an operation has been given up at the bound of its repeats,
+    /// EIO if the disk has failed. Nothing else is defined.
+    pub fn defined(&self, error: Errno) -> bool {
+        let now = Gauges::now();
+        match error {
+            Errno::EFAULT => now.given_up != self.given_up,
+            Errno::EIO => now.disk_errors != self.disk_errors,
+            _ => false,
+        }
+    }
+}
