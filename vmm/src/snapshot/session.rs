@@ -29,6 +29,7 @@ use crate::vm::End;
 use crate::vm::assemble::AssembleError;
 use crate::vm::config::{Config, Console, Disk};
 use crate::vm::console::Capture;
+use crate::vm::devices::set_plans;
 use crate::vm::ending::Ending;
 use crate::vm::news::{Heard, News};
 use crate::vm::parts::Parts;
@@ -177,6 +178,7 @@ impl Session {
         self.console.clear();
         self.parts.doorbell.begin(&self.mark.registers, run.argument);
         self.injector.restart(&run.rules, &self.mark.registered, run.log_sites, run.seed);
+        set_plans(&self.parts.disks, &run.rules, run.seed);
         self.parts.machine.resume();
         let running = Instant::now();
         go(&mut self.processors)?;

@@ -8,8 +8,10 @@ use refault_devices::bus::{Bus, Window};
 use refault_devices::exit_port::{EXIT_PORT, ExitPort};
 use refault_devices::serial::input::SerialInput;
 use refault_devices::serial::{COM1, COM1_IRQ, Serial};
+use refault_devices::virtio::Work;
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
 use refault_devices::virtio::blk::engine::overlay::Overlay;
+use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::image::Image;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
@@ -18,6 +20,8 @@ use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::doorbell::{Doorbell, EntryPort};
+use crate::inject::Rule;
+use crate::inject::disk::DiskPlan;
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
 use crate::memory::GuestRam;
 
@@ -43,6 +47,17 @@ pub struct DiskHandle {
     pub device: Arc<VirtioMmio<Block>>,
     /// What it is over, if it is kept in memory.
     pub overlay: Option<Overlay>,
+}
+
+/// Has disks carry out what `rules` want of them from now on, and nothing that others wanted before.
+pub fn set_plans(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
+    for (number, disk) in (0..).zip(disks) {
+        let plan = DiskPlan::new(rules, number, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
+        disk.device.drive(|block| {
+            block.set_plan(plan);
+            Work::default()
+        });
+    }
 }
 
 /// All devices of a machine.

@@ -18,7 +18,7 @@ use super::assemble::{self, AssembleError};
 use super::config::Config;
 use super::console::ConsoleTimes;
 use super::device_loop::DeviceLoop;
-use super::devices::{Devices, DiskHandle, command_line};
+use super::devices::{Devices, DiskHandle, command_line, set_plans};
 use super::event::VmEvent;
 use super::machine::Machine;
 use super::patience;
@@ -80,6 +80,7 @@ impl Parts {
         for disk in &config.disks {
             devices.add_disk(&bare.vm, &bare.ram, disk)?;
         }
+        set_plans(&devices.disks, &config.rules, config.seed.unwrap_or(0));
         let command_line = command_line(&devices.announcements, &config.command_line, &config.program)?;
         let kernel = bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
         if let Some(injector) = &injector {
