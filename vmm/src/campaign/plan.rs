@@ -259,6 +259,11 @@ impl Plan {
         self.kinds.iter().map(|named| named.0)
     }
 
+    /// All of it as a text, without what changes no run: how many machines there are.
+    pub fn text(&self) -> String {
+        format!("{:?}", Self { jobs: 0, ..self.clone() })
+    }
+
     /// The kernel's words of each policy, complete.
     pub fn all_words(&self) -> Vec<String> {
         let watchdog = match self.watchdog {

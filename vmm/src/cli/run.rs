@@ -104,7 +104,7 @@ pub struct Args {
 
 /// `--mechanism` as it is written.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum MechanismName {
+pub enum MechanismName {
     /// The best one that works
     #[default]
     Best,
@@ -119,7 +119,8 @@ enum MechanismName {
 }
 
 impl MechanismName {
-    fn wanted(self) -> Wanted {
+    /// The mechanism.
+    pub fn wanted(self) -> Wanted {
         match self {
             MechanismName::Best => Wanted::Best,
             MechanismName::Poison => Wanted::Poison,
@@ -131,7 +132,7 @@ impl MechanismName {
 }
 
 /// A time with a unit, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),

@@ -86,7 +86,7 @@ impl Injector {
             match answer {
                 Answer::Reflected => arming.wish.reflected = arming.wish.reflected.saturating_add(1),
                 Answer::Delayed => arming.held_until = held.map(|held| held.deadline),
-                Answer::Poisoned | Answer::Resolved => {}
+                Answer::Resolved | Answer::Poisoned => {}
             }
             arming.logged = if told { line } else { arming.logged };
         }

@@ -195,7 +195,7 @@ impl Injector {
             line.back_ns = ns;
         }
         match (arming.wish.is_over(), arming.touched) {
-            // A poisoned page is gone for good, touched or not.
+            // A poisoned page is gone for good, whether anybody has noticed or not.
             _ if arming.action == Action::Poison => {}
             (true, _) => self.disarm(&mut state, page),
             // What nobody has touched simply stays.
