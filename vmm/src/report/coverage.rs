@@ -12,8 +12,8 @@ use refault_abi::fs;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::record::RunRecord;
-use crate::inject::{Rule, parse_rule};
 use crate::inject::rule::OPERATIONS;
+use crate::inject::{Rule, parse_rule};
 
 use super::numbers::is_violation;
 

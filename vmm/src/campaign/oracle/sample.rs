@@ -117,17 +117,7 @@ impl Sample {
 }
 
 fn fault() -> FaultEvent {
-    FaultEvent {
-        sequence: 0,
-        gpa: 0x20_0000,
-        gva: 0x40_0000,
-        rip: 0x1000,
-        write: true,
-        user: false,
-        request: 0,
-        attempt: 0,
-        page: 0,
-    }
+    FaultEvent { gpa: 0x20_0000, gva: 0x40_0000, rip: 0x1000, write: true, ..FaultEvent::default() }
 }
 
 fn told_with(more: &[(&str, bool, Option<&str>)]) -> Vec<String> {
