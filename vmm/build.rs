@@ -67,6 +67,7 @@ const PROGRAMS: (&str, &[&str]) = (
         "sys_hazard",
         "sys_memory",
         "sys_crash",
+        "sys_poison",
         "sys_files",
         "sys_pipes",
         "sys_exercise",

@@ -43,12 +43,14 @@ pub enum ExitCode {
     Wedged = 174,
     /// A guest test failed.
     Tests = 175,
+    /// Records of a campaign cannot be read.
+    Records = 176,
     /// A run of a campaign violated an oracle.
-    Campaign = 176,
+    Campaign = 177,
     /// Coverage is below the floor.
-    Coverage = 177,
+    Coverage = 178,
     /// A replay did not come to what was expected.
-    Replay = 178,
+    Replay = 179,
 }
 
 /// Largest guest status that is passed through.

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod campaign;
+pub mod campaign_report;
 pub mod coverage;
 pub mod disk;
 pub mod export;
@@ -53,6 +54,8 @@ enum Verb {
     Replay(replay::Args),
     /// Say what campaigns have visited of what is known
     Coverage(coverage::Args),
+    /// Make one HTML file of what campaigns found
+    Report(campaign_report::Args),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
     /// Write the built-in guest into a directory, for other monitors
@@ -103,6 +106,7 @@ pub fn main() -> u8 {
         Verb::Campaign(args) => campaign::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Coverage(args) => coverage::run(&args),
+        Verb::Report(args) => campaign_report::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)

@@ -27,8 +27,10 @@ pub struct FaultCounters {
     pub reflected: u64,
     /// Trapped armings whose first touch was resolved by the host; the guest noticed nothing.
     pub resolved: u64,
-    /// Trapped armings answered by a machine check (none in this version).
+    /// Trapped armings answered by a machine check.
     pub poisoned: u64,
+    /// Further touches of a poisoned page, answered by machine checks too.
+    pub poisoned_again: u64,
     /// Further touches of a page that was still away, reflected too.
     pub reflected_again: u64,
     /// Further touches of a page that was still away, resolved by the host.

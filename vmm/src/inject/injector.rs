@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use refault_abi::doorbell::{SITE_PROCESSORS, Site, SitePage, TrapRecord, access};
+use refault_abi::doorbell::{SITE_PROCESSORS, Site, SitePage, TIMES_POISON, TrapRecord, access};
 use serde::Serialize;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -21,7 +21,7 @@ use crate::memory::GuestRam;
 use super::counters::FaultCounters;
 use super::matcher::{Matcher, Numbering, SiteName};
 use super::mechanism::{Mechanism, Notice, TrapPage};
-use super::rule::Rule;
+use super::rule::{Action, Rule};
 
 /// Faults that are described one by one in reports; further ones are only counted.
 const LOG_LIMIT: usize = 4096;
@@ -51,6 +51,8 @@ pub struct Touch {
 pub enum Decision {
     /// Give the guest a page fault; its trap record is filled in.
     Reflect,
+    /// Give the guest a machine check; its trap record is filled in.
+    Poison,
     /// The page is back; run on.
     Resolve,
     /// The page was away until a moment ago; run on.
@@ -102,12 +104,19 @@ struct Wish {
 const ONCE: Wish = Wish { times: 1, reflected: 0 };
 /// [`Wish::times`] of a page that never comes back while the guest runs.
 const FOREVER: u32 = u32::MAX;
+/// A page that is poisoned: it never comes back, and every access to it is a machine check.
+const POISON: Wish = Wish { times: TIMES_POISON, reflected: 0 };
 
 impl Wish {
+    /// Whether the page is poisoned.
+    fn is_poison(self) -> bool {
+        self.times == TIMES_POISON
+    }
+
     /// Whether the page comes back when it is asked for. One that was to be reflected once does in any case, as any page
     /// that a pager brings in; one that was to be reflected more often only when it has been.
     fn is_over(self) -> bool {
-        self.times == 1 || self.times != FOREVER && self.reflected >= self.times
+        self.times == 1 || self.times != FOREVER && !self.is_poison() && self.reflected >= self.times
     }
 }
 
@@ -203,8 +212,9 @@ impl Injector {
             if let Some(sites) = state.sites.as_mut().filter(|sites| sites.len() < SITES_LIMIT) {
                 sites.push(name);
             }
-            if state.matcher.decide(&name, processor).is_some() {
-                let armed = self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), Some(name), ONCE);
+            if let Some(action) = state.matcher.decide(&name, processor) {
+                let wish = if action == Action::Poison { POISON } else { ONCE };
+                let armed = self.arm(&mut state, site.gpa & !(PAGE_SIZE - 1), Some(name), wish);
                 state.counters.sites_refused += u64::from(!armed);
             }
         }
@@ -216,7 +226,8 @@ impl Injector {
         self.lock().matcher.allows_guest()
     }
 
-    /// The guest wants a page of its own to be taken away and `times` accesses to it reflected, [`u32::MAX`] for all.
+    /// The guest wants a page of its own to be taken away and `times` accesses to it reflected, [`u32::MAX`] for all, or, for
+    /// [`TIMES_POISON`], poisoned.
     /// Without a rule that allows it nothing happens.
     pub fn page_away(&self, gpa: u64, times: u32) {
         let page = gpa & !(PAGE_SIZE - 1);
@@ -237,6 +248,8 @@ impl Injector {
         };
         state.counters.asked_back += 1;
         match (arming.wish.is_over(), arming.touched) {
+            // In vain.
+            _ if arming.wish.is_poison() => {}
             (true, _) => self.disarm(&mut state, page),
             // What nobody has touched simply stays.
             (false, false) => {}
@@ -279,17 +292,21 @@ impl Injector {
             return if state.was_away.contains(&page) { Decision::Stale } else { Decision::NotMine };
         };
         let again = std::mem::replace(&mut arming.touched, true);
-        let site = arming.site;
+        let (site, wish) = (arming.site, arming.wish);
         if !again {
             state.counters.trapped += 1;
         }
         let sequence = state.sequence + 1;
+        let poison = wish.is_poison();
+        let touch = touch.map(|t| Touch { access: t.access | if poison { access::POISON } else { 0 }, ..t });
         let told = touch.filter(|t| self.fill_record(&state, processor, sequence, t));
         if let Some(arming) = state.away.get_mut(&page).filter(|_| told.is_some()) {
             arming.wish.reflected = arming.wish.reflected.saturating_add(1);
         }
         let counters = &mut state.counters;
         match (told, again) {
+            (Some(_), false) if poison => counters.poisoned += 1,
+            (Some(_), true) if poison => counters.poisoned_again += 1,
             (Some(_), false) => counters.reflected += 1,
             (Some(_), true) => counters.reflected_again += 1,
             (None, false) => counters.resolved += 1,
@@ -311,7 +328,7 @@ impl Injector {
         match told {
             Some(_) => {
                 state.sequence = sequence;
-                Decision::Reflect
+                if poison { Decision::Poison } else { Decision::Reflect }
             }
             None => {
                 self.disarm(&mut state, page);

@@ -294,3 +294,32 @@ fn hostile_wishes_are_refused_and_counted() {
     assert!(notes.taken().is_empty());
     assert_eq!((i.counters().guest_asked, i.counters().guest_refused), (6, 6));
 }
+
+/// The guest touches the poisoned page and is told by a machine check.
+fn poisoned(i: &Injector, ram: &GuestRam) {
+    assert_eq!(i.touched(PAGE, 0, touch()), Decision::Poison);
+    assert_eq!(record(ram).access, access::WRITE | access::POISON);
+    clear_busy(ram);
+}
+
+#[test]
+fn a_poisoned_page_never_comes_back() {
+    let wish = |i: &Injector, _: &GuestRam| i.page_away(PAGE, TIMES_POISON);
+    let rule = |i: &Injector, ram: &GuestRam| announce(i, ram, PAGE, 1);
+    let ways: [(&str, &dyn Fn(&Injector, &GuestRam)); 2] = [("guest: allow", &wish), ("read: poison", &rule)];
+    for (text, begin) in ways {
+        let (i, notes, ram) = injector(text);
+        begin(&i, &ram);
+        i.page_back(PAGE);
+        for _ in 0..3 {
+            poisoned(&i, &ram);
+            i.page_back(PAGE);
+            assert!(i.is_away(PAGE), "{text}");
+        }
+        assert_eq!(notes.taken(), [("arm", PAGE)]);
+        let (counters, _) = i.finish();
+        assert!(counters.conserved() && !i.is_away(PAGE), "{text}");
+        assert_eq!((counters.armed, counters.poisoned, counters.poisoned_again), (1, 1, 2), "{text}");
+        assert_eq!(counters.reflected + counters.reflected_again, 0);
+    }
+}

@@ -10,6 +10,7 @@ mod grants;
 mod hazards;
 mod memory;
 mod pipes;
+mod poison;
 mod programs;
 mod retry;
 mod servers;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(files::tests());
     tests.extend(crash::tests());
     tests.extend(exercise::tests());
+    tests.extend(poison::tests());
     tests
 }
 

@@ -58,7 +58,12 @@ pub fn set_regs(vcpu: &mut VcpuFd, regs: &kvm_regs) -> Result<(), Ending> {
 }
 
 /// Raises an exception with an error code at the current instruction; `sregs` are set before.
-pub fn raise(vcpu: &mut VcpuFd, sregs: &kvm_sregs, vector: u8, error_code: u32) -> Result<(), Ending> {
+pub fn raise(
+    vcpu: &mut VcpuFd,
+    sregs: &kvm_sregs,
+    vector: u8,
+    error_code: Option<u32>,
+) -> Result<(), Ending> {
     let kept = on_run_page(vcpu);
     let mut events = match kept {
         true => vcpu.sync_regs().events,
@@ -66,8 +71,8 @@ pub fn raise(vcpu: &mut VcpuFd, sregs: &kvm_sregs, vector: u8, error_code: u32) 
     };
     events.exception.injected = 1;
     events.exception.nr = vector;
-    events.exception.has_error_code = 1;
-    events.exception.error_code = error_code;
+    events.exception.has_error_code = u8::from(error_code.is_some());
+    events.exception.error_code = error_code.unwrap_or(0);
     if kept {
         let page = vcpu.sync_regs_mut();
         page.sregs = *sregs;

@@ -27,6 +27,7 @@ use super::registers;
 use super::thread::{Step, Vcpu};
 
 const PAGE_FAULT: u8 = 14;
+const MACHINE_CHECK: u8 = 18;
 const ERROR_WRITE: u32 = 1 << 1;
 const ERROR_USER: u32 = 1 << 2;
 const ERROR_FETCH: u32 = 1 << 4;
@@ -53,6 +54,7 @@ impl Vcpu {
         let touch = self.make_out(&injector, &stopped, page).filter(|_| able);
         match injector.touched(page, self.index, touch) {
             Decision::Reflect => self.reflect(&stopped, touch),
+            Decision::Poison => self.machine_check(&stopped),
             Decision::Resolve | Decision::Stale => Step::Continue(()),
             Decision::NotMine => self.unexplained(notice),
         }
@@ -72,12 +74,15 @@ impl Vcpu {
             .map(|t| Touch { gpa, gva: t.gva & !0xfff | gpa & 0xfff, access: t.access & !access::WRITE, ..t })
             .filter(|_| able);
         match injector.touched(page, self.index, touch) {
-            Decision::Reflect => {
+            decision @ (Decision::Reflect | Decision::Poison) => {
                 self.finish_instruction()?;
                 if let Err(ending) = registers::set_regs(&mut self.fd, &stopped.regs) {
                     return Step::Break(ending);
                 }
-                self.reflect(&stopped, touch)
+                match decision {
+                    Decision::Poison => self.machine_check(&stopped),
+                    _ => self.reflect(&stopped, touch),
+                }
             }
             Decision::Resolve | Decision::Stale => Step::Continue(()),
             Decision::NotMine => self.unexplained(Notice::Interpreted { gpa }),
@@ -210,7 +215,15 @@ impl Vcpu {
             }
         }
         let sregs = kvm_sregs { cr2: touch.gva, ..stopped.sregs };
-        match registers::raise(&mut self.fd, &sregs, PAGE_FAULT, error) {
+        match registers::raise(&mut self.fd, &sregs, PAGE_FAULT, Some(error)) {
+            Ok(()) => Step::Continue(()),
+            Err(ending) => Step::Break(ending),
+        }
+    }
+
+    /// A machine check instead of a page fault. It carries no error code, and CR2 stays: all there is to know is in the record.
+    fn machine_check(&mut self, stopped: &Stopped) -> Step {
+        match registers::raise(&mut self.fd, &stopped.sregs, MACHINE_CHECK, None) {
             Ok(()) => Step::Continue(()),
             Err(ending) => Step::Break(ending),
         }

@@ -34,6 +34,8 @@ pub mod party;
 #[cfg(feature = "guest")]
 pub mod pipes;
 #[cfg(feature = "guest")]
+pub mod poison;
+#[cfg(feature = "guest")]
 pub mod program;
 #[cfg(feature = "guest")]
 pub mod raw;
