@@ -48,6 +48,7 @@ impl Laboratories for Host {
             readonly: false,
             serial: Default::default(),
             engine: Default::default(),
+            overlay: true,
         };
         let config = Config {
             image: Some(Arc::from(guest_image::BOOT_IMAGE)),
