@@ -148,7 +148,7 @@ impl Table {
         // What the old program had in its memory is not there any more.
         process.grants = GrantTable::NONE;
         process.waits = WaitTable::default();
-        process.async_length = 0;
+        (process.async_address, process.async_length) = (0, 0);
         process.rivals &= !MARKS_WAIT;
         process.patience = Patience::FRESH;
         if process.alarm != u64::MAX {

@@ -43,14 +43,14 @@ pub enum ExitCode {
     Wedged = 174,
     /// A guest test failed.
     Tests = 175,
-    /// Records of a campaign cannot be read.
-    Records = 176,
     /// A run of a campaign violated an oracle.
-    Campaign = 177,
+    Campaign = 176,
     /// Coverage is below the floor.
-    Coverage = 178,
+    Coverage = 177,
     /// A replay did not come to what was expected.
-    Replay = 179,
+    Replay = 178,
+    /// Records of a campaign cannot be read.
+    Records = 179,
 }
 
 /// Largest guest status that is passed through.

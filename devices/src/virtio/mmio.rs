@@ -135,6 +135,18 @@ impl<D: VirtioDevice> VirtioMmio<D> {
         lock(&self.state).status
     }
 
+    /// Where the rings that are in use lie: first byte and length of each area.
+    pub fn ring_areas(&self) -> Vec<(u64, u64)> {
+        let state = lock(&self.state);
+        let ready = state.queues.iter().filter(|queue| queue.ready);
+        ready
+            .flat_map(|queue| {
+                let size = u64::from(queue.size);
+                [(queue.descriptors, size * 16), (queue.available, 6 + size * 2), (queue.used, 6 + size * 8)]
+            })
+            .collect()
+    }
+
     /// The interrupt that the device raises.
     pub fn interrupt(&self) -> &Arc<Interrupt> {
         &self.interrupt

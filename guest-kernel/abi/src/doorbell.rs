@@ -60,6 +60,9 @@ pub mod reg {
     /// R 64 (or two 32-bit halves): a number for the guest's program, from whoever started the machine; another one each time
     /// it is put back to its ready mark ([`super::event::READY`]).
     pub const ARGUMENT: u64 = 0x70;
+    /// W 64: the page at this GPA, page aligned, belongs to the class in the low 12 bits ([`super::class`]). Only where
+    /// [`super::feature::CLASSES`] is set.
+    pub const CLASS_PAGE: u64 = 0x78;
 }
 
 /// Bits of [`reg::FEATURES`].
@@ -74,6 +77,18 @@ pub mod feature {
     pub const AWAY: u32 = 8;
     /// [`super::reg::ARGUMENT`] can be read.
     pub const ARGUMENT: u32 = 16;
+    /// The monitor wants to know of pages of certain classes ([`super::reg::CLASS_PAGE`]).
+    pub const CLASSES: u32 = 32;
+}
+
+/// Classes of pages that only the kernel can name, for [`reg::CLASS_PAGE`].
+pub mod class {
+    /// The page belongs to none of them any more.
+    pub const NONE: u64 = 0;
+    /// It holds entries of a registered grant table.
+    pub const GRANT_TABLE: u64 = 1;
+    /// It holds entries of a registered table of asynchronous messages.
+    pub const MESSAGE: u64 = 2;
 }
 
 /// Event codes of [`reg::EVENT`].

@@ -25,6 +25,8 @@ pub trait Machine {
     fn read_async(&mut self, root: u64, address: u64) -> Option<AsyncEntry>;
     /// Stores flags and result of a finished entry.
     fn finish_async(&mut self, root: u64, address: u64, flags: u32, result: i32);
+    /// A process has registered a table of messages at another place than before.
+    fn message_table(&mut self, root: u64, address: u64, bytes: u64);
     /// A message was delivered.
     fn count_message(&mut self);
     /// It was a notification.

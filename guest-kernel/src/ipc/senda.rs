@@ -36,9 +36,13 @@ impl Table {
             _ => return Err(Errno::EFAULT),
         }
         let process = &mut self.procs[me];
+        let moved = process.async_address != address;
         process.async_address = address;
         process.async_length = length;
         let root = process.root;
+        if moved {
+            machine.message_table(root, address, length * ENTRY_BYTES);
+        }
         for index in 0..length {
             let place = address + index * ENTRY_BYTES;
             let entry = machine.read_async(root, place).ok_or(Errno::EFAULT)?;

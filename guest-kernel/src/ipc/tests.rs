@@ -19,6 +19,7 @@ use crate::table::Table;
 struct Fake {
     entries: BTreeMap<(u64, u64), AsyncEntry>,
     delivered: u64,
+    tables: Vec<(u64, u64, u64)>,
 }
 
 impl Machine for Fake {
@@ -34,6 +35,10 @@ impl Machine for Fake {
         }
     }
     fn count_notification(&mut self) {}
+
+    fn message_table(&mut self, root: u64, address: u64, bytes: u64) {
+        self.tables.push((root, address, bytes));
+    }
 
     fn count_message(&mut self) {
         self.delivered += 1;
@@ -243,6 +248,12 @@ fn asynchronous_entries_keep_order_and_wait_for_receivers() {
     assert_eq!(table.procs[FIRST + 1].async_pending, 0, "the bit goes when there is nothing left");
     let flags: Vec<u32> = fake.entries.values().map(|entry| entry.flags).collect();
     assert_eq!(flags, [senda::VALID | senda::DONE, 0, senda::VALID | senda::DONE]);
+    // A table is named when it is registered where none was, and not at each use.
+    let named = fake.tables.clone();
+    assert_eq!(named.len(), 1);
+    assert_eq!(named[0].2, 3 * size_of::<AsyncEntry>() as u64);
+    register(&mut table, &mut fake, 0, &[entry(0, b, 9)]);
+    assert_eq!(fake.tables, named);
 }
 
 #[test]

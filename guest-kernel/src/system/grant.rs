@@ -6,6 +6,7 @@
 
 use refault_abi::bugs::Bug;
 use refault_abi::counters::Counter;
+use refault_abi::doorbell::class;
 use refault_abi::grant::{Entry, GrantId, MAX_ENTRIES, READ, WRITE};
 use refault_abi::kcall::{
     GrantInfo, SafeCopy, SafeMemset, SetGrant, VSAFECOPY_MAX, VSafeCopy, VSafeCopyElement,
@@ -80,7 +81,11 @@ fn set_table(kernel: &mut Kernel, me: usize, owner: Endpoint) -> Result<()> {
     if request.entries > MAX_ENTRIES as u64 || end > USER_END || !request.address.is_multiple_of(64) {
         return Err(Errno::EINVAL);
     }
+    let (root, old) = (kernel.table.procs[me].root, kernel.table.procs[me].grants);
     kernel.table.procs[me].grants = GrantTable { address: request.address, entries: request.entries, owner };
+    let old_bytes = old.entries.saturating_mul(size_of::<Entry>() as u64);
+    kernel.machine.name_pages(root, old.address, old_bytes, class::NONE);
+    kernel.machine.name_pages(root, request.address, bytes, class::GRANT_TABLE);
     Ok(())
 }
 

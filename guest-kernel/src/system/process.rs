@@ -1,6 +1,9 @@
 //! PROC_CREATE, PROC_START, PROC_FORK, PROC_EXIT, PROC_INFO.
 
 use refault_abi::counters::Counter;
+use refault_abi::doorbell::class;
+use refault_abi::grant::Entry;
+use refault_abi::ipc::{AsyncEntry, SENDA_MAX};
 use refault_abi::kcall::{
     ProcCreate, ProcFork, ProcInfo, ProcSet, ProcStart, Target, WAITS_MAX, Wait, WaitTable, privilege, rts,
 };
@@ -90,6 +93,14 @@ pub fn exit(kernel: &mut Kernel, me: usize) -> Result<()> {
         if kernel.lines.get(line) == Some(&endpoint) {
             kernel.release_line(line);
         }
+    }
+    let process = &kernel.table.procs[slot];
+    let (root, grants, messages) = (process.root, process.grants, process.async_address);
+    if root != 0 {
+        let bytes = grants.entries.saturating_mul(size_of::<Entry>() as u64);
+        kernel.machine.name_pages(root, grants.address, bytes, class::NONE);
+        let bytes = if messages == 0 { 0 } else { SENDA_MAX as u64 * size_of::<AsyncEntry>() as u64 };
+        kernel.machine.name_pages(root, messages, bytes, class::NONE);
     }
     kernel.table.exit(slot);
     // Calls that wait for its memory would wait for ever: each starts again, and finds that it is gone.

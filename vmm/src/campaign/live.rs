@@ -43,18 +43,11 @@ impl Laboratories for Host {
     type Lab = Session;
 
     async fn open(&self, words: &str) -> io::Result<Session> {
-        let disk = Disk {
-            path: self.image.clone(),
-            readonly: false,
-            serial: Default::default(),
-            engine: Default::default(),
-            overlay: true,
-        };
         let config = Config {
             image: Some(Arc::from(guest_image::BOOT_IMAGE)),
             command_line: words.to_owned(),
             program: vec![PROGRAM.to_owned()],
-            disks: vec![disk],
+            disks: vec![Disk::new(&self.image)],
             mechanism: self.wanted,
             ..Config::new(guest_image::KERNEL)
         };

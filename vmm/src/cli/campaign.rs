@@ -41,8 +41,8 @@ const EXAMPLES: &str = "Examples:
 The directory (--out) gets campaign.json, runs.jsonl with a line for each run as it ends, sites.jsonl, summary.json
 (refault.campaign/1) and replay-N.toml for each failure that was shrunk. Called again with the same plan, it goes on where it was.
 
-Exit codes: 0 all is well, 130 interrupted (what was made is kept), 160 usage or plan, 177 an oracle was violated,
-178 coverage below the plan's floor; others as of `refault run`.";
+Exit codes: 0 all is well, 130 interrupted (what was made is kept), 160 usage or plan, 176 an oracle was violated,
+177 coverage below the plan's floor; others as of `refault run`.";
 
 /// Make many runs with faults, and judge each
 #[derive(Debug, clap::Args)]

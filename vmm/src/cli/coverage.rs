@@ -12,7 +12,7 @@ const EXAMPLES: &str = "Examples:
   refault coverage campaign-level1
   refault coverage part-* --floor 1.0 --markdown docs/coverage.md
 
-Exit codes: 0, 178 coverage is below the floor, 176 a directory could not be read, 169 the page not be written.";
+Exit codes: 0, 177 coverage is below the floor, 179 a directory could not be read, 169 the page not be written.";
 
 /// Say what campaigns have visited of what is known
 #[derive(Debug, clap::Args)]

@@ -22,8 +22,8 @@ const EXAMPLES: &str = "Examples:
 
 The file is what a campaign writes for a failure it has shrunk, or a line of runs.jsonl.
 
-Exit codes: 0 it came to what the file expects (without an expectation: no oracle was violated), 177 an oracle was violated that the
-file does not expect, 179 it did not come to what the file expects; others as of `refault run`.";
+Exit codes: 0 it came to what the file expects (without an expectation: no oracle was violated), 176 an oracle was violated that the
+file does not expect, 178 it did not come to what the file expects; others as of `refault run`.";
 
 /// Run one schedule again, with a trace
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,7 @@
 //! What injection did, in numbers that must add up.
 //!
 //! An *arming* is one taking-away of one page; it ends when the page comes back. Armings = trapped + never
-//! touched, and trapped = reflected + resolved + poisoned. Further touches during one arming are counted apart,
+//! touched, and trapped = reflected + delayed + resolved + poisoned. Further touches during one arming are counted apart,
 //! so that the sums stay about pages.
 
 use serde::Serialize;
@@ -27,14 +27,22 @@ pub struct FaultCounters {
     pub reflected: u64,
     /// Trapped armings whose first touch was resolved by the host; the guest noticed nothing.
     pub resolved: u64,
+    /// Trapped armings whose first touch was held up and then let through.
+    pub delayed: u64,
+    /// Touches that were held up until something happened, which did not happen in the time allowed.
+    pub delay_expired: u64,
     /// Trapped armings answered by a machine check.
     pub poisoned: u64,
-    /// Further touches of a poisoned page, answered by machine checks too.
-    pub poisoned_again: u64,
+    /// Pages that a rule named by their address but that could not be armed.
+    pub memory_refused: u64,
     /// Further touches of a page that was still away, reflected too.
     pub reflected_again: u64,
     /// Further touches of a page that was still away, resolved by the host.
     pub resolved_again: u64,
+    /// Further touches of a page that was still away, held up too.
+    pub delayed_again: u64,
+    /// Further touches of a poisoned page.
+    pub poisoned_again: u64,
     /// Pages that the guest asked back.
     pub asked_back: u64,
     /// Requests for pages that were not away.
@@ -45,7 +53,7 @@ impl FaultCounters {
     /// Whether the sums come out for a machine that has ended.
     pub fn conserved(&self) -> bool {
         self.armed == self.trapped + self.never_touched
-            && self.trapped == self.reflected + self.resolved + self.poisoned
+            && self.trapped == self.reflected + self.delayed + self.resolved + self.poisoned
     }
 
     /// All page faults that the guest was given.

@@ -83,7 +83,8 @@ pub struct DiskRule {
 }
 
 /// Whose memory the access goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The lender's: the memory a grant names.
     Granter,

@@ -4,6 +4,8 @@
 //! an entry that points outside RAM ends the walk. This says where an address leads, not whether the guest may
 //! use it.
 
+use std::collections::BTreeSet;
+
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::GuestMemory;
@@ -34,6 +36,52 @@ pub fn translate(memory: &GuestMemory, cr3: u64, gva: u64) -> Option<u64> {
         table = entry & ADDRESS;
     }
     None
+}
+
+/// The pages that the tables at `cr3` are in, the root included.
+pub fn tables(memory: &GuestMemory, cr3: u64) -> BTreeSet<u64> {
+    let mut found = BTreeSet::new();
+    let mut level = BTreeSet::from([cr3 & ADDRESS]);
+    for depth in 0..4 {
+        let mut next = BTreeSet::new();
+        for table in level {
+            let mut bytes = [0; 4096];
+            if memory.read_slice(&mut bytes, GuestAddress(table)).is_err()
+                || !found.insert(table)
+                || depth == 3
+            {
+                continue;
+            }
+            let entries = bytes.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry));
+            let deeper = entries.filter(|entry| entry & PRESENT != 0 && (depth == 0 || entry & LARGE == 0));
+            next.extend(deeper.map(|entry| entry & ADDRESS));
+        }
+        level = next;
+    }
+    found
+}
+
+/// Roots of other processes' tables: pages of RAM whose upper half, the kernel's, is the same as that of the tables at `cr3`.
+pub fn roots_like(memory: &GuestMemory, cr3: u64, pages: impl Iterator<Item = u64>) -> Vec<u64> {
+    const HALF: u64 = 2048;
+    let upper = |page: u64| -> Option<[u8; HALF as usize]> {
+        let mut bytes = [0; HALF as usize];
+        memory.read_slice(&mut bytes, GuestAddress(page.checked_add(HALF)?)).ok()?;
+        Some(bytes)
+    };
+    let Some(model) = upper(cr3 & ADDRESS) else { return Vec::new() };
+    // The first entry that is not empty tells most pages apart.
+    let entries = model.as_chunks::<8>().0;
+    let Some(first) = entries.iter().position(|entry| u64::from_le_bytes(*entry) & PRESENT != 0) else {
+        return Vec::new();
+    };
+    let Some(told) = entries.get(first).map(|entry| u64::from_le_bytes(*entry)) else { return Vec::new() };
+    let like = |page: &u64| {
+        let at = page.checked_add(HALF + first as u64 * ENTRY_SIZE);
+        at.and_then(|at| memory.read_obj::<u64>(GuestAddress(at)).ok()) == Some(told)
+            && upper(*page) == Some(model)
+    };
+    pages.filter(like).collect()
 }
 
 /// Up to `buffer.len()` bytes from `gva` on; how many were readable.
@@ -82,6 +130,22 @@ mod tests {
         assert_eq!(translate(m, 0x1000, 0x40_5000), None);
         assert_eq!(translate(m, 0x1000, 0x1_0000_0000_0000), None);
         assert_eq!(translate(m, u64::MAX, 0x40_3456), None);
+    }
+
+    #[test]
+    fn tables_are_found_and_those_of_others_by_their_kernel_half() {
+        let ram = ram();
+        let m = ram.device_view();
+        assert_eq!(
+            tables(m, 0x1000).into_iter().collect::<Vec<_>>(),
+            [0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000]
+        );
+        m.write_obj(0x2003_u64, GuestAddress(0x9000 + 256 * 8)).unwrap();
+        m.write_obj(0x2003_u64, GuestAddress(0xa000 + 256 * 8)).unwrap();
+        m.write_obj(1_u64, GuestAddress(0xa000 + 300 * 8)).unwrap();
+        let pages = || (0..16).map(|page| page * 4096);
+        assert_eq!(roots_like(m, 0x1000, pages()), [0x1000, 0x9000]);
+        assert!(roots_like(m, 0xb000, pages()).is_empty());
     }
 
     #[test]

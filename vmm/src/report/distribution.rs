@@ -58,7 +58,7 @@ pub struct Collector {
 
 impl Default for Collector {
     fn default() -> Self {
-        // Two more than the least range that the library allows; it grows as needed.
+        // Grows as needed.
         let histogram = Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("three digits are allowed"));
         Self { histogram, least: u64::MAX, greatest: 0, buckets: BTreeMap::new() }
     }
@@ -67,8 +67,11 @@ impl Default for Collector {
 impl Collector {
     /// Takes a sample.
     pub fn add(&mut self, value: u64) {
-        // The histogram grows by itself and refuses nothing below 2^63; what is above counts as that.
-        self.histogram.saturating_record(value.min(i64::MAX as u64));
+        // Grows the histogram, which takes everything below 2^63; what is above counts as that. (Saturating recording, in contrast,
+        // never grows it.)
+        if self.histogram.record(value.min(i64::MAX as u64)).is_err() {
+            self.histogram.saturating_record(value);
+        }
         self.least = self.least.min(value);
         self.greatest = self.greatest.max(value);
         let count = self.buckets.entry(bucket(value)).or_insert(0);
@@ -113,12 +116,13 @@ pub fn edge(number: u32) -> f64 {
     10_f64.powf(f64::from(number) / f64::from(PER_DECADE))
 }
 
-/// The bucket that a value falls into. Nothing and one are in the first.
+/// The bucket that a value falls into. Nothing and one are in the first. The power of ten is exact, so 1000 starts a bucket.
 fn bucket(value: u64) -> u32 {
-    let number = (value.max(1) as f64).log10() * f64::from(PER_DECADE);
-    // Rounded down, but not by a rounding error of the logarithm: 1000 starts a bucket.
-    let near = number.round();
-    if (number - near).abs() < 1e-9 { near as u32 } else { number as u32 }
+    let value = value.max(1);
+    let power = value.ilog10();
+    let times = value as f64 / 10_f64.powf(f64::from(power));
+    let within = (1..PER_DECADE).take_while(|&number| edge(number) <= times).count();
+    power.saturating_mul(PER_DECADE).saturating_add(within as u32)
 }
 
 #[cfg(test)]

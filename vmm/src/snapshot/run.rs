@@ -20,6 +20,8 @@ pub struct Run {
     pub rules: Vec<Rule>,
     /// What the guest's program reads from the doorbell's ARGUMENT.
     pub argument: u64,
+    /// What random shares in the rules are drawn from.
+    pub seed: u64,
     /// How long it may take; `None` for no limit.
     pub timeout: Option<Duration>,
     /// Whether every fault site passed is to be named in [`Ran::sites`], wanted by a rule or not.
@@ -49,6 +51,8 @@ pub struct Ran {
     pub console: String,
     /// Its disks as they are at the end, in the order of their announcement.
     pub disks: Vec<DiskContents>,
+    /// Faults that its disks carried out.
+    pub disk_faults: u64,
     /// What was not at rest when the guest ended: requests of disks that were never answered. Empty when all is well.
     pub unfinished: Vec<String>,
     /// From the decision to put the machine back until its processor could run.

@@ -57,7 +57,7 @@ pub fn set_regs(vcpu: &mut VcpuFd, regs: &kvm_regs) -> Result<(), Ending> {
     vcpu.set_regs(regs).map_err(failed("KVM_SET_REGS"))
 }
 
-/// Raises an exception with an error code at the current instruction; `sregs` are set before.
+/// Raises an exception at the current instruction, with an error code if it has one; `sregs` are set before.
 pub fn raise(
     vcpu: &mut VcpuFd,
     sregs: &kvm_sregs,

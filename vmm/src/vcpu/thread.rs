@@ -31,12 +31,14 @@ pub struct Vcpu {
     pub(super) machine: Arc<Machine>,
     run_page_size: usize,
     stepper: Stepper,
+    /// Whether a trap has been decided since the guest last ran.
+    pub(super) trapped: bool,
 }
 
 impl Vcpu {
     /// A vCPU ready to run. `run_page_size` is KVM's size of the shared run page.
     pub fn new(fd: VcpuFd, index: u8, machine: Arc<Machine>, run_page_size: usize) -> Self {
-        Self { fd, index, machine, run_page_size, stepper: Stepper::default() }
+        Self { fd, index, machine, run_page_size, stepper: Stepper::default(), trapped: false }
     }
 
     /// Makes the calling thread the vCPU's own: from now on it can be kicked.
@@ -68,6 +70,13 @@ impl Vcpu {
     }
 
     fn step(&mut self) -> Step {
+        if let Some(injector) = &self.machine.injector {
+            if injector.is_pending() {
+                self.machine.injector.clone().iter().for_each(|injector| self.arm_memory(injector));
+            } else if std::mem::take(&mut self.trapped) {
+                injector.resumed(self.index);
+            }
+        }
         let exit = exit::next(&mut self.fd);
         self.machine.counters.count(exit.kind());
         self.act_on(exit)

@@ -9,16 +9,19 @@
 //! device view. Finishing such a read and putting the registers back undoes the instruction exactly if it is
 //! repeatable ([`crate::inject::decode`]); any other is resolved, never reflected.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use refault_abi::doorbell::access;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::inject::decode::{self, Operand, Operands, SegmentBases, Use};
-use crate::inject::injector::{Decision, Touch};
+use crate::inject::injector::Decision;
 use crate::inject::mechanism::Notice;
-use crate::inject::{Injector, walk};
+use crate::inject::trap::{Trap, Via};
+use crate::inject::{Injector, classes, walk};
 use crate::layout::PAGE_SIZE;
 use crate::vm::ending::Ending;
 
@@ -27,12 +30,12 @@ use super::registers;
 use super::thread::{Step, Vcpu};
 
 const PAGE_FAULT: u8 = 14;
-const MACHINE_CHECK: u8 = 18;
 const ERROR_WRITE: u32 = 1 << 1;
 const ERROR_USER: u32 = 1 << 2;
 const ERROR_FETCH: u32 = 1 << 4;
-/// A handler for #PF needs the first 15 gates of 16 bytes.
-const IDT_LIMIT_FOR_PAGE_FAULT: u16 = 15 * 16 - 1;
+const MACHINE_CHECK: u8 = 18;
+/// Handlers for #PF and #MC need the first 19 gates of 16 bytes.
+const IDT_LIMIT: u16 = 19 * 16 - 1;
 /// Memory accesses that one instruction can still make after the first: a bound for finishing it.
 const FINISH_TRIES: usize = 64;
 
@@ -46,15 +49,26 @@ struct Stopped {
 impl Vcpu {
     /// The guest was stopped at an instruction that touched guest memory which is not there.
     pub(super) fn touched(&mut self, notice: Notice) -> Step {
+        let at = Instant::now();
         let Some(injector) = self.machine.injector.clone() else { return self.unexplained(notice) };
         let Some(stopped) = self.stopped() else { return self.unexplained(notice) };
         let candidates = self.candidate_pages(&stopped);
         let Some(page) = injector.trapped_page(notice, &candidates) else { return self.unexplained(notice) };
-        let able = self.can_take_fault(&stopped);
-        let touch = self.make_out(&injector, &stopped, page).filter(|_| able);
-        match injector.touched(page, self.index, touch) {
-            Decision::Reflect => self.reflect(&stopped, touch),
-            Decision::Poison => self.machine_check(&stopped),
+        let via = match notice {
+            Notice::BusError { .. } => Via::BusError,
+            Notice::RunFailed { .. } => Via::RunFailed,
+            Notice::Interpreted { .. } => Via::Interpreted,
+        };
+        let exact = self.can_take_exception(&stopped);
+        let trap = Trap { exact, ..self.make_out(&injector, &stopped, page, via, at) };
+        self.trapped = true;
+        match injector.touched(page, &trap) {
+            Decision::Reflect => self.reflect(&stopped, &trap),
+            Decision::Poison => self.poison(&stopped),
+            Decision::Hold(held) => {
+                injector.hold(held, || self.machine.is_stopping());
+                Step::Continue(())
+            }
             Decision::Resolve | Decision::Stale => Step::Continue(()),
             Decision::NotMine => self.unexplained(notice),
         }
@@ -62,41 +76,72 @@ impl Vcpu {
 
     /// Interpreted code reads from RAM that KVM could not reach.
     pub(super) fn interpreted_read(&mut self, gpa: u64, len: usize) -> Step {
-        self.give_true_bytes(gpa, len);
-        let Some(injector) = self.machine.injector.clone() else {
-            return self.unexplained(Notice::Interpreted { gpa });
+        let at = Instant::now();
+        let notice = Notice::Interpreted { gpa };
+        let (Some(injector), Some(stopped)) = (self.machine.injector.clone(), self.stopped()) else {
+            return self.unexplained(notice);
         };
         let page = gpa & !(PAGE_SIZE - 1);
-        let Some(stopped) = self.stopped() else { return self.unexplained(Notice::Interpreted { gpa }) };
-        let able = stopped.operands.is_some_and(|o| o.repeatable) && self.can_take_fault(&stopped);
-        let touch = self
-            .make_out(&injector, &stopped, page)
-            .map(|t| Touch { gpa, gva: t.gva & !0xfff | gpa & 0xfff, access: t.access & !access::WRITE, ..t })
-            .filter(|_| able);
-        match injector.touched(page, self.index, touch) {
-            decision @ (Decision::Reflect | Decision::Poison) => {
+        let exact = stopped.operands.is_some_and(|o| o.repeatable) && self.can_take_exception(&stopped);
+        let trap = self.make_out(&injector, &stopped, page, Via::Interpreted, at);
+        let gva = trap.gva.map(|gva| gva & !0xfff | gpa & 0xfff);
+        let trap = Trap { gpa, gva, access: trap.access & !access::WRITE, exact, ..trap };
+        self.trapped = true;
+        let decision = injector.touched(page, &trap);
+        if let Decision::Hold(held) = decision {
+            injector.hold(held, || self.machine.is_stopping());
+        }
+        // After any waiting: the access happens now.
+        self.give_true_bytes(gpa, len);
+        match decision {
+            Decision::Reflect | Decision::Poison => {
                 self.finish_instruction()?;
                 if let Err(ending) = registers::set_regs(&mut self.fd, &stopped.regs) {
                     return Step::Break(ending);
                 }
                 match decision {
-                    Decision::Poison => self.machine_check(&stopped),
-                    _ => self.reflect(&stopped, touch),
+                    Decision::Poison => self.poison(&stopped),
+                    _ => self.reflect(&stopped, &trap),
                 }
             }
-            Decision::Resolve | Decision::Stale => Step::Continue(()),
-            Decision::NotMine => self.unexplained(Notice::Interpreted { gpa }),
+            Decision::Hold(_) | Decision::Resolve | Decision::Stale => Step::Continue(()),
+            Decision::NotMine => self.unexplained(notice),
         }
     }
 
     /// Interpreted code has written to RAM that KVM could not reach; the bytes exist only here.
     pub(super) fn interpreted_write(&mut self, gpa: u64, data: &[u8]) -> Step {
-        self.store_true_bytes(gpa, data);
-        let page = gpa & !(PAGE_SIZE - 1);
-        match self.machine.injector.as_ref().map(|i| i.touched(page, self.index, None)) {
-            Some(Decision::NotMine) | None => self.unexplained(Notice::Interpreted { gpa }),
-            Some(_) => Step::Continue(()),
+        let at = Instant::now();
+        let notice = Notice::Interpreted { gpa };
+        let Some(injector) = self.machine.injector.clone() else {
+            self.store_true_bytes(gpa, data);
+            return self.unexplained(notice);
+        };
+        // The instruction has retired: what it was cannot be looked up any more, and nothing can be told of it.
+        let rip = registers::regs(&mut self.fd).map_or(0, |regs| regs.rip);
+        let cpl = registers::sregs(&mut self.fd).map_or(0, |sregs| cpl(&sregs));
+        let vcpu = self.index;
+        let via = Via::Interpreted;
+        let trap = Trap { gpa, gva: None, access: access::WRITE, rip, cpl, vcpu, via, at, exact: false };
+        self.trapped = true;
+        let decision = injector.touched(gpa & !(PAGE_SIZE - 1), &trap);
+        if let Decision::Hold(held) = decision {
+            injector.hold(held, || self.machine.is_stopping());
         }
+        self.store_true_bytes(gpa, data);
+        match decision {
+            Decision::NotMine => self.unexplained(notice),
+            _ => Step::Continue(()),
+        }
+    }
+
+    /// Lets rules of physical addresses take effect, with the pages left alone that this processor's tables are in.
+    pub(super) fn arm_memory(&mut self, injector: &Injector) {
+        let mut tables = BTreeMap::new();
+        if let (Some(regs), Some(sregs)) = (self.fd.get_regs().ok(), self.fd.get_sregs().ok()) {
+            tables = classes::of_processor(&self.machine.ram, &regs, &sregs);
+        }
+        injector.arm_memory(tables);
     }
 
     fn give_true_bytes(&mut self, gpa: u64, len: usize) {
@@ -165,10 +210,14 @@ impl Vcpu {
     }
 
     /// The access that touched `page`: by the instruction's operands, else by the guest's linear map.
-    fn make_out(&self, injector: &Injector, stopped: &Stopped, page: u64) -> Option<Touch> {
+    fn make_out(&self, injector: &Injector, stopped: &Stopped, page: u64, via: Via, at: Instant) -> Trap {
         let memory = self.machine.ram.device_view();
         let rip = stopped.regs.rip;
-        let user = if stopped.sregs.cs.selector & 3 == 3 { access::USER } else { 0 };
+        let cpl = cpl(&stopped.sregs);
+        let user = if cpl == 3 { access::USER } else { 0 };
+        let unknown =
+            Trap { gpa: page, gva: None, access: user, rip, cpl, vcpu: self.index, via, at, exact: false };
+        let known = |gpa: u64, gva: u64, access: u32| Trap { gpa, gva: Some(gva), access, ..unknown };
         let hit = |gva: u64| {
             let gpa = walk::translate(memory, stopped.sregs.cr3, gva)?;
             (gpa & !(PAGE_SIZE - 1) == page).then_some(gpa)
@@ -180,49 +229,53 @@ impl Vcpu {
             let crossing = last_byte(&operand) >= next_page;
             for gva in [Some(operand.gva), crossing.then_some(next_page)].into_iter().flatten() {
                 if let Some(gpa) = hit(gva) {
-                    return Some(Touch { gpa, gva, rip, access: user | write });
+                    return known(gpa, gva, user | write);
                 }
             }
         }
         if let Some(gpa) = hit(rip) {
-            return Some(Touch { gpa, gva: rip, rip, access: user | access::FETCH });
+            return known(gpa, rip, user | access::FETCH);
         }
         // The instruction was not understood, but what the kernel touches through its linear map can be named.
-        let gva = injector.direct_map()?.wrapping_add(page);
-        (stopped.operands.is_none() && user == 0).then_some(())?;
-        hit(gva).map(|gpa| Touch { gpa, gva, rip, access: user })
+        if stopped.operands.is_none()
+            && user == 0
+            && let Some(gva) = injector.direct_map().map(|base| base.wrapping_add(page))
+            && let Some(gpa) = hit(gva)
+        {
+            return known(gpa, gva, 0);
+        }
+        unknown
     }
 
-    /// Whether a page fault can be delivered now without losing anything else.
-    fn can_take_fault(&mut self, stopped: &Stopped) -> bool {
+    /// Whether an exception can be delivered now without losing anything else.
+    fn can_take_exception(&mut self, stopped: &Stopped) -> bool {
         let idle = registers::events(&mut self.fd).is_some_and(|e| {
             e.exception.injected == 0
                 && e.exception.pending == 0
                 && e.interrupt.injected == 0
                 && e.nmi.injected == 0
         });
-        idle && stopped.sregs.idt.limit >= IDT_LIMIT_FOR_PAGE_FAULT
+        idle && stopped.sregs.idt.limit >= IDT_LIMIT
     }
 
-    fn reflect(&mut self, stopped: &Stopped, touch: Option<Touch>) -> Step {
-        let Some(touch) = touch else { return Step::Continue(()) };
+    fn reflect(&mut self, stopped: &Stopped, trap: &Trap) -> Step {
         let mut error = 0;
         for (bit, code) in
             [(access::WRITE, ERROR_WRITE), (access::USER, ERROR_USER), (access::FETCH, ERROR_FETCH)]
         {
-            if touch.access & bit != 0 {
+            if trap.access & bit != 0 {
                 error |= code;
             }
         }
-        let sregs = kvm_sregs { cr2: touch.gva, ..stopped.sregs };
+        let sregs = kvm_sregs { cr2: trap.gva.unwrap_or(stopped.sregs.cr2), ..stopped.sregs };
         match registers::raise(&mut self.fd, &sregs, PAGE_FAULT, Some(error)) {
             Ok(()) => Step::Continue(()),
             Err(ending) => Step::Break(ending),
         }
     }
 
-    /// A machine check instead of a page fault. It carries no error code, and CR2 stays: all there is to know is in the record.
-    fn machine_check(&mut self, stopped: &Stopped) -> Step {
+    /// CR2 stays as it is: a machine check may come where the guest has not read it yet.
+    fn poison(&mut self, stopped: &Stopped) -> Step {
         match registers::raise(&mut self.fd, &stopped.sregs, MACHINE_CHECK, None) {
             Ok(()) => Step::Continue(()),
             Err(ending) => Step::Break(ending),
@@ -237,6 +290,11 @@ impl Vcpu {
             Notice::Interpreted { gpa } => Ending::MemoryFault { gpa: Some(gpa), rip },
         })
     }
+}
+
+/// Privilege level.
+fn cpl(sregs: &kvm_sregs) -> u8 {
+    (sregs.cs.selector & 3) as u8
 }
 
 /// Address of an operand's last byte.

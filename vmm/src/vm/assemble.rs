@@ -1,5 +1,6 @@
 //! Putting a machine together, up to the moment before the first vCPU runs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -143,8 +144,13 @@ impl Bare {
         Ok(())
     }
 
-    /// Loads kernel and boot data and puts the first vCPU at the entry point.
-    pub fn load(&self, kernel: &[u8], image: Option<&[u8]>, command_line: &str) -> Result<(), AssembleError> {
+    /// Loads kernel and boot data and puts the first vCPU at the entry point. Gives the addresses that the kernel takes.
+    pub fn load(
+        &self,
+        kernel: &[u8],
+        image: Option<&[u8]>,
+        command_line: &str,
+    ) -> Result<Vec<Range<u64>>, AssembleError> {
         let kernel = boot::kernel::load(&self.ram, kernel)?;
         let data = BootData { command_line, image, kernel: &kernel.occupied };
         let start_info = boot::start_info::write(&self.ram, data)?;
@@ -155,6 +161,6 @@ impl Bare {
                 .set_regs(&boot::cpu_state::entry_regs(kernel.entry, start_info))
                 .map_err(kvm_error("KVM_SET_REGS"))?;
         }
-        Ok(())
+        Ok(kernel.occupied)
     }
 }

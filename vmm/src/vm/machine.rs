@@ -92,6 +92,10 @@ impl Machine {
     /// Asks every thread to end; a vCPU in the guest has to be kicked besides.
     pub fn stop(&self) {
         self.stopping.store(true, SeqCst);
+        // Whoever holds an access up has no kick to hear.
+        if let Some(injector) = &self.injector {
+            injector.interrupt();
+        }
     }
 
     /// Whether the machine is to end.

@@ -1,5 +1,6 @@
 //! The parts of a machine, put together and not yet running: what [`super::Vm`] and a session begin with.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,18 @@ use refault_devices::serial::Serial;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::doorbell::Doorbell;
-use crate::inject::{Injector, mechanism};
+use crate::inject::physical::Surroundings;
+use crate::inject::rule::Span;
+use crate::inject::{Injector, Rule, mechanism};
 use crate::memory::GuestRam;
 
 use super::assemble::{self, AssembleError};
 use super::config::Config;
 use super::console::ConsoleTimes;
 use super::device_loop::DeviceLoop;
-use super::devices::{Devices, DiskHandle, command_line};
+use super::devices::{Devices, DiskHandle, command_line, plan_faults};
 use super::event::VmEvent;
+use super::lines::Lines;
 use super::machine::Machine;
 use super::patience;
 
@@ -32,6 +36,8 @@ pub struct Parts {
     pub serial: Arc<Serial>,
     /// Disks.
     pub disks: Vec<DiskHandle>,
+    /// Interrupt lines of the devices.
+    pub lines: Lines,
     /// When the console said something for the first time.
     pub console: Arc<ConsoleTimes>,
     /// What the machine tells.
@@ -77,8 +83,12 @@ impl Parts {
         for disk in &config.disks {
             devices.add_disk(&bare.vm, &bare.ram, disk)?;
         }
+        plan_faults(&devices.disks, &config.rules, config.seed.unwrap_or(0));
         let command_line = command_line(&devices.announcements, &config.command_line, &config.program)?;
-        bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
+        let kernel = bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
+        if let Some(injector) = &injector {
+            injector.set_surroundings(surroundings(kernel, &devices.disks));
+        }
         let machine = Arc::new(Machine::new(bare.ram.clone(), devices.ports, devices.mmio, injector));
         let device_loop =
             DeviceLoop::start(devices.subscribers).map_err(AssembleError::io("the device loop"))?;
@@ -88,6 +98,7 @@ impl Parts {
             doorbell,
             serial: devices.serial,
             disks: devices.disks,
+            lines: devices.lines,
             console,
             news,
             tell,
@@ -104,9 +115,30 @@ impl Parts {
 
 /// The injector, where there are rules or will be.
 fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>>, AssembleError> {
-    if config.rules.is_empty() && !config.session {
+    if !config.rules.iter().any(Rule::is_about_memory) && !config.session {
         return Ok(None);
     }
     let mechanism = mechanism::choose(ram, config.mechanism)?;
-    Ok(Some(Arc::new(Injector::new(ram.clone(), mechanism, config.cpus, config.rules.clone()))))
+    let seed = config.seed.unwrap_or(0);
+    let writes = mechanism::for_writes(ram, mechanism.as_ref());
+    let injector = Injector::new(ram.clone(), mechanism, config.cpus, &config.rules, seed);
+    Ok(Some(Arc::new(injector.with_writes_by(writes))))
+}
+
+/// What rules have to know of the machine beside its memory.
+fn surroundings(kernel: Vec<Range<u64>>, disks: &[DiskHandle]) -> Surroundings {
+    let kernel = kernel.into_iter().filter(|part| !part.is_empty());
+    let kernel = kernel.map(|part| Span { first: part.start, last: part.end - 1 }).collect();
+    let devices: Vec<_> = disks.iter().map(|disk| disk.device.clone()).collect();
+    let interrupts: Vec<_> = devices.iter().map(|device| device.interrupt().clone()).collect();
+    Surroundings {
+        kernel,
+        rings: Box::new(move || {
+            let areas = devices.iter().flat_map(|device| device.ring_areas());
+            areas
+                .map(|(start, len)| Span { first: start, last: start.saturating_add(len.max(1) - 1) })
+                .collect()
+        }),
+        answers: Box::new(move || interrupts.iter().map(|interrupt| interrupt.raised()).sum()),
+    }
 }

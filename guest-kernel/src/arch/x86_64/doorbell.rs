@@ -6,14 +6,14 @@
 
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use refault_abi::counters::{Counter, WORDS};
 use refault_abi::doorbell::event as event_code;
 use refault_abi::doorbell::{
     MAGIC, SITE_PROCESSORS, Site, SitePage, TrapRecord, VERSION, access, feature, reg,
 };
-use refault_abi::layout::DIRECT_MAP;
+use refault_abi::layout::{DIRECT_MAP, PAGE};
 
 use super::cpu::{Cpu, PROCESSORS};
 use super::pages::{map_device, physical_of};
@@ -58,6 +58,8 @@ static REPORT: Shared<[u8; 4096]> = Shared(UnsafeCell::new([0; 4096]));
 
 /// Kernel address of the registers, 0 when there are none.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
+/// Whether the monitor wants to know of pages of certain classes.
+static CLASSES: AtomicBool = AtomicBool::new(false);
 
 fn write64(register: u64, value: u64) {
     let base = REGISTERS.load(Ordering::Relaxed);
@@ -88,6 +90,7 @@ pub fn start(physical: u64, no_execute: u64) -> bool {
         return false;
     }
     REGISTERS.store(base, Ordering::Relaxed);
+    CLASSES.store(read(reg::FEATURES) & feature::CLASSES != 0, Ordering::Relaxed);
     write64(reg::DIRECT_MAP, DIRECT_MAP);
     write64(reg::COUNTERS, counters_page());
     write64(reg::REPORT_PAGE, physical_of(&REPORT));
@@ -197,6 +200,17 @@ pub fn argument() -> Option<u64> {
     let base = REGISTERS.load(Ordering::Relaxed);
     // SAFETY: there are features only where `start` mapped the window, and registers are aligned.
     Some(unsafe { ptr::with_exposed_provenance::<u64>((base + reg::ARGUMENT) as usize).read_volatile() })
+}
+
+/// Whether the monitor wants to know of pages of certain classes.
+#[inline(always)]
+pub fn classes_wanted() -> bool {
+    CLASSES.load(Ordering::Relaxed)
+}
+
+/// Tells the monitor that the page at `physical` belongs to a class ([`refault_abi::doorbell::class`]).
+pub fn class_page(physical: u64, class: u64) {
+    write64(reg::CLASS_PAGE, (physical & !(PAGE - 1)) | class);
 }
 
 /// Says for how many accesses the pages that follow go away ([`page_away`]). Whether the monitor does such things.

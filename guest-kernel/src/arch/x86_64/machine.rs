@@ -7,7 +7,7 @@ use core::mem::offset_of;
 use core::ptr;
 
 use refault_abi::counters::Counter;
-use refault_abi::doorbell::Site;
+use refault_abi::doorbell::{Site, class};
 use refault_abi::grant::{Entry, GrantId, State};
 use refault_abi::ipc::{AsyncEntry, senda};
 use refault_abi::kcall::Wait;
@@ -146,6 +146,10 @@ impl ipc::Machine for Machine {
     fn count_notification(&mut self) {
         doorbell::count(Counter::Notifications, 1);
     }
+
+    fn message_table(&mut self, root: u64, address: u64, bytes: u64) {
+        self.name_pages(root, address, bytes, class::MESSAGE);
+    }
 }
 
 impl Declarations for Machine {
@@ -188,6 +192,23 @@ impl Machine {
     #[inline(always)]
     pub fn count(&mut self, counter: Counter, amount: u64) {
         doorbell::count(counter, amount);
+    }
+
+    /// Tells a monitor that wants to know it that the pages at `[address, address + bytes)`, those that are there, belong to a class.
+    pub fn name_pages(&self, root: u64, address: u64, bytes: u64, class: u64) {
+        if !doorbell::classes_wanted() {
+            return;
+        }
+        let end = address.saturating_add(bytes).min(USER_END);
+        let mut page = address & !(PAGE - 1);
+        while page < end {
+            if let Ok(physical) = translate(self, root, page, false)
+                && self.direct(physical).is_some()
+            {
+                doorbell::class_page(physical, class);
+            }
+            page += PAGE;
+        }
     }
 
     /// The kernel address of an aligned word of user memory.
