@@ -45,7 +45,8 @@ Injection rules: FILTER : ACTION
 
 Exit codes: 0-127 the guest's status, 130 interrupted, 160 usage, 161 kernel, 162 disk, 163 rule, 164 no KVM,
 165 no permission for KVM, 166 host or monitor failure, 167 no way to take pages away, 168 mkfs, 169 report not written,
-170 guest panic, 171 guest crash, 172 timeout, 173 demo without its result, 174 wedged guest, 175 failed guest tests.";
+170 guest panic, 171 guest crash, 172 timeout, 173 demo without its result, 174 wedged guest, 175 failed guest tests,
+176 an oracle violated, 177 coverage below the floor, 178 another result of a replay, 179 records that cannot be read.";
 
 /// Run a guest; without arguments, the demo
 #[derive(Debug, Default, clap::Args)]

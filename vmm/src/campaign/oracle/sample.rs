@@ -63,7 +63,7 @@ impl Sample {
         ] {
             after[counter as usize] = value;
         }
-        let fault = FaultEvent { sequence: 1, request: 1, attempt: 1, page: 1, ..fault() };
+        let fault = fault_at(1, &site());
         let entry = Entry { kind: 'f', size: 3, links: 1, fnv: 0xe71f_a219_0541_574b };
         let tree = Tree::of(BTreeMap::from([("/x".to_owned(), entry)]));
         let ran = Ran {
@@ -116,8 +116,22 @@ impl Sample {
     }
 }
 
-fn fault() -> FaultEvent {
-    FaultEvent { gpa: 0x20_0000, gva: 0x40_0000, rip: 0x1000, write: true, ..FaultEvent::default() }
+/// A fault of a copy that was reflected at `site`.
+pub fn fault_at(sequence: u64, site: &SiteName) -> FaultEvent {
+    FaultEvent {
+        sequence,
+        gpa: 0x20_0000,
+        gva: 0x40_0000,
+        rip: 0x1000,
+        write: site.access == AccessKind::Write,
+        operation: site.operation,
+        request: site.request,
+        attempt: site.attempt,
+        copy: site.copy,
+        page: site.page,
+        side: Some(site.side),
+        ..FaultEvent::default()
+    }
 }
 
 fn told_with(more: &[(&str, bool, Option<&str>)]) -> Vec<String> {
