@@ -44,7 +44,7 @@ pub enum ExitCode {
     /// A guest test failed.
     Tests = 175,
     /// Records of a campaign cannot be read.
-    Records = 176,
+    Records = 180,
 }
 
 /// Largest guest status that is passed through.

@@ -293,7 +293,9 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     match humantime::parse_duration(&text) {
         Ok(time) if !time.is_zero() => Ok(time),
         Ok(_) => Err(serde::de::Error::custom("no time at all; write 30s, 2ms, 50us")),
-        Err(why) => Err(serde::de::Error::custom(format!("{text:?} is not a time ({why}); write 30s, 2ms, 50us"))),
+        Err(why) => {
+            Err(serde::de::Error::custom(format!("{text:?} is not a time ({why}); write 30s, 2ms, 50us")))
+        }
     }
 }
 
