@@ -37,7 +37,7 @@ struct Made {
 fn made() -> Made {
     let place = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|name| place.path().join(name));
-    [&a, &b].map(|directory| std::fs::create_dir(directory).unwrap());
+    [&a, &b].into_iter().for_each(|directory| std::fs::create_dir(directory).unwrap());
     fixture::write([&a, &b]);
     let json = place.path().join("report.json");
     let said = refault([OsStr::new("report"), a.as_ref(), b.as_ref(), "--json".as_ref(), json.as_ref()]);
