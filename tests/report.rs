@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use browser::{BROWSER, Shown, show};
+use browser::{BROWSER, MAKERS, Shown, show};
 use common::command::refault;
 use common::{Need, Suite};
 use serde_json::Value;
@@ -94,6 +94,8 @@ fn picture(place: &Path, name: &str) -> PathBuf {
 
 fn shown() {
     let made = made();
+    let text = std::fs::read_to_string(&made.page).unwrap();
+    assert!(MAKERS.iter().chain(&["http:", "https:", "src="]).all(|outside| !text.contains(outside)));
     let place = tempfile::tempdir().unwrap();
     for (name, dark) in [("report-light.png", false), ("report-dark.png", true)] {
         let Shown { size, colours, plain, requests } =
