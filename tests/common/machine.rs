@@ -21,12 +21,7 @@ pub fn run(image: &Image, words: &str, rules: &[&str], program: &[&str]) -> (Out
         image: Some(Arc::from(BOOT_IMAGE)),
         command_line: words.to_owned(),
         program: program.iter().map(|word| (*word).to_owned()).collect(),
-        disks: vec![Disk {
-            path: image.path().to_owned(),
-            readonly: false,
-            serial: Default::default(),
-            engine: Default::default(),
-        }],
+        disks: vec![Disk::new(image.path())],
         rules: rules.iter().map(|rule| parse_rule(rule).unwrap()).collect(),
         console: Console { output: Box::new(console.clone()), input: None },
         timeout: Some(LIMIT),

@@ -43,6 +43,8 @@ pub enum ExitCode {
     Wedged = 174,
     /// A guest test failed.
     Tests = 175,
+    /// Records of a campaign cannot be read.
+    Records = 176,
 }
 
 /// Largest guest status that is passed through.

@@ -31,6 +31,7 @@ pub mod layout;
 pub mod memory;
 pub mod micro;
 pub mod mkfs;
+pub mod report;
 pub mod snapshot;
 pub mod suite;
 pub mod vcpu;

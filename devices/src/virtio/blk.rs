@@ -2,7 +2,7 @@
 //!
 //! A request goes through three files: `ring.rs` hands out a chain, `request.rs` reads it into a value that
 //! needs no second look at guest memory, and an [`engine`] carries it out. [`Block`] ties them together, keeping
-//! for each head in flight a `PendingRequest` with all that completion needs.
+//! for each head in flight a `PendingRequest` with all that completion needs. `device.rs` is what the transport sees of it.
 //!
 //! The one thing to hold in mind: a head that was taken goes back, exactly once, whatever it pointed at. With a
 //! status where the chain has a byte for one; with a used length of 0 where it has none.
@@ -14,67 +14,47 @@
 //! UNSUPP: discard, write zeroes, zones, lifetime. Writes of a driver that did not accept FLUSH are made durable
 //! before they complete, as the specification demands.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_blk as abi;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use virtio_queue::{Queue, QueueState};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use self::counters::{Counters, add};
 use self::engine::overlay::{Overlay, OverlayEngine};
 use self::engine::{Completion, Engine, EngineChoice, EngineError, GuestIov, Job, Op};
+use self::faults::{DiskFault, FaultPlan, Planned};
 use self::image::Image;
+use self::late::{Late, LateAnswer};
 use self::request::{Ask, ID_LEN, Limits, Request};
 use self::ring::Ring;
-use super::{Broken, GuestRam, StateError, VirtioDevice, Work};
+use super::{Broken, GuestRam, Work};
 
 pub mod counters;
+mod device;
 pub mod engine;
 pub mod faults;
+mod id;
 pub mod image;
+mod late;
 mod request;
 mod ring;
 pub mod subscriber;
 #[cfg(test)]
 mod tests;
 
+pub use device::BlockState;
+pub use id::{BadDiskId, DiskId};
+
 /// Largest queue size, and most requests in flight.
 pub const QUEUE_SIZE: u16 = 256;
-/// Data descriptors that fit beside header and status.
-const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
-/// Bytes of configuration space that are told apart from zero.
-const CONFIG_LEN: usize = 24;
 
 const STATUS_OK: u8 = abi::VIRTIO_BLK_S_OK as u8;
 const STATUS_IOERR: u8 = abi::VIRTIO_BLK_S_IOERR as u8;
 const STATUS_UNSUPP: u8 = abi::VIRTIO_BLK_S_UNSUPP as u8;
-
-/// A disk's name as the guest reads it: up to 20 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskId([u8; ID_LEN]);
-
-/// Not a name for a disk.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "The disk serial {0:?} is not 1 to {ID_LEN} printable ASCII characters; give a shorter or plainer one"
-)]
-pub struct BadDiskId(pub String);
-
-impl std::str::FromStr for DiskId {
-    type Err = BadDiskId;
-
-    fn from_str(name: &str) -> Result<Self, BadDiskId> {
-        let mut id = [0; ID_LEN];
-        let printable = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-        match id.get_mut(..name.len()) {
-            Some(front) if printable => front.copy_from_slice(name.as_bytes()),
-            _ => return Err(BadDiskId(name.to_owned())),
-        }
-        Ok(Self(id))
-    }
-}
 
 /// What completing a request in flight needs. Made when the chain is read, so that nothing is read again.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +63,8 @@ struct PendingRequest {
     op: Op,
     /// Bytes of data.
     bytes: u64,
+    /// What the plan has for it.
+    fault: Option<DiskFault>,
 }
 
 /// The virtio block device. See the [module documentation](self).
@@ -97,6 +79,8 @@ pub struct Block {
     pending: Vec<Option<PendingRequest>>,
     /// Whether the driver knows of flushes.
     flushes: bool,
+    plan: Option<Planned>,
+    late: Late,
     /// Taken from the engine and not yet completed. Empty between turns, kept for its memory.
     done: Vec<Completion>,
 }
@@ -112,7 +96,7 @@ impl Block {
     /// A disk on `image`.
     pub fn new(image: &Image, id: DiskId, engine: EngineChoice, ram: GuestRam) -> Result<Self, EngineError> {
         let engine = engine::start(engine, image.file().clone(), QUEUE_SIZE)?;
-        Ok(Self::with_engine(image.sectors(), image.readonly(), id, engine, ram))
+        Self::with_engine(image.sectors(), image.readonly(), id, engine, ram)
     }
 
     /// A disk in memory, over an image that stays as it is.
@@ -123,7 +107,7 @@ impl Block {
         ram: GuestRam,
     ) -> Result<Self, EngineError> {
         let engine = OverlayEngine::new(overlay.clone()).map_err(EngineError::Overlay)?;
-        Ok(Self::with_engine(overlay.sectors(), readonly, id, Box::new(engine), ram))
+        Self::with_engine(overlay.sectors(), readonly, id, Box::new(engine), ram)
     }
 
     fn with_engine(
@@ -132,9 +116,10 @@ impl Block {
         id: DiskId,
         engine: Box<dyn Engine>,
         ram: GuestRam,
-    ) -> Self {
+    ) -> Result<Self, EngineError> {
+        let late = Late::new().map_err(EngineError::Timer)?;
         let limits = Limits { sectors, read_only, descriptors: usize::from(QUEUE_SIZE) };
-        Self {
+        Ok(Self {
             ram,
             limits,
             id,
@@ -143,8 +128,21 @@ impl Block {
             ring: None,
             pending: vec![None; usize::from(QUEUE_SIZE)],
             flushes: false,
+            plan: None,
+            late,
             done: Vec::new(),
-        }
+        })
+    }
+
+    /// Makes `plan` decide what becomes of requests from now on, instead of the plan until now. Those already taken keep what was
+    /// decided for them.
+    pub fn set_plan(&mut self, plan: Option<Box<dyn FaultPlan>>) {
+        self.plan = plan.map(Planned::new);
+    }
+
+    /// A descriptor that is readable when a late answer is due. Not to be read.
+    pub fn timer(&self) -> io::Result<OwnedFd> {
+        self.late.timer()
     }
 
     /// What the disk has done, readable at any time.
@@ -198,6 +196,23 @@ impl Block {
         // Without a ring there is nobody to answer.
         self.done.clear();
         turn
+    }
+
+    /// Gives the late answers whose time has come.
+    pub(crate) fn on_timer(&mut self) -> Turn {
+        let due = self.late.take_due(Instant::now());
+        self.turn(|disk, ring| disk.answer_late(ring, &due).map(|()| false))
+    }
+
+    fn answer_late(&mut self, ring: &mut Ring, late: &[LateAnswer]) -> Result<(), Broken> {
+        late.iter().try_for_each(|&LateAnswer { head, ok, .. }| match self.take_pending(head) {
+            Some(pending) => self.finish(ring, head, pending, ok),
+            None => Ok(()),
+        })
+    }
+
+    fn take_pending(&mut self, head: u16) -> Option<PendingRequest> {
+        self.pending.get_mut(usize::from(head)).and_then(Option::take)
     }
 
     /// Completes what was taken from the engine.
@@ -303,16 +318,27 @@ impl Block {
         status: GuestAddress,
         op: Op,
         offset: u64,
-        data: GuestIov,
+        mut data: GuestIov,
     ) -> Result<(), Broken> {
-        let pending = PendingRequest { status, op, bytes: data.len() };
-        if op != Op::Flush && data.is_empty() {
-            // Nothing to carry: done already.
-            return self.finish(ring, head, pending, true);
+        let bytes = data.len();
+        let fault = self.plan.as_mut().and_then(|plan| plan.decide(op, offset, bytes));
+        let pending = PendingRequest { status, op, bytes, fault };
+        if let Some(fault) = fault {
+            tracing::debug!(head, ?op, offset, bytes, ?fault, "disk fault");
+            data.truncate(fault.carries(bytes));
         }
+        let nothing = match op {
+            // Of a flush there is all or nothing.
+            Op::Flush => fault.is_some_and(|fault| !matches!(fault, DiskFault::Delay(_))),
+            _ => data.is_empty(),
+        };
         match self.pending.get_mut(usize::from(head)) {
             Some(slot) => *slot = Some(pending),
             None => return Err(Broken::HeadOutOfTable(head)),
+        }
+        if nothing {
+            // Done already.
+            return self.ended(ring, head, true);
         }
         self.engine.submit(Job { token: head, op, offset, data });
         Ok(())
@@ -320,31 +346,46 @@ impl Block {
 
     fn complete(&mut self, ring: &mut Ring, completion: &Completion) -> Result<(), Broken> {
         let head = completion.token;
-        let slot = self.pending.get_mut(usize::from(head));
-        let Some(pending) = slot.and_then(Option::take) else { return Ok(()) };
         if let Err(error) = &completion.result {
-            tracing::warn!(head, op = ?pending.op, %error, "disk request failed");
+            tracing::warn!(head, %error, "disk request failed");
         }
-        self.finish(ring, head, pending, completion.result.is_ok())
+        self.ended(ring, head, completion.result.is_ok())
+    }
+
+    /// A request has been carried out as far as it is going to be: answers it, now or later.
+    fn ended(&mut self, ring: &mut Ring, head: u16, ok: bool) -> Result<(), Broken> {
+        let Some(pending) = self.take_pending(head) else { return Ok(()) };
+        let (Some(DiskFault::Delay(delay)), Some(slot)) =
+            (pending.fault, self.pending.get_mut(usize::from(head)))
+        else {
+            return self.finish(ring, head, pending, ok);
+        };
+        *slot = Some(pending);
+        self.late.hold(head, ok, Instant::now(), delay);
+        Ok(())
     }
 
     /// Counts and answers a request that was carried out, or failed.
     fn finish(&self, ring: &mut Ring, head: u16, pending: PendingRequest, ok: bool) -> Result<(), Broken> {
-        let PendingRequest { status, op, bytes } = pending;
+        let PendingRequest { status, op, bytes, fault } = pending;
         let c = &self.counters;
-        if !ok {
+        if let Some(fault) = fault {
+            c.answered(fault);
+        }
+        let carried = fault.map_or(bytes, |fault| fault.carries(bytes));
+        if !ok || fault.is_some_and(DiskFault::fails) {
             add(&c.errors, 1);
             return self.answer(ring, head, status, STATUS_IOERR, 0);
         }
         let written = match op {
             Op::Read => {
                 add(&c.reads, 1);
-                add(&c.bytes_read, bytes);
+                add(&c.bytes_read, carried);
                 bytes
             }
             Op::Write { .. } => {
                 add(&c.writes, 1);
-                add(&c.bytes_written, bytes);
+                add(&c.bytes_written, carried);
                 0
             }
             Op::Flush => {
@@ -368,89 +409,4 @@ impl Block {
         // A chain has at most 2^32 - 1 bytes, the status among them.
         ring.put(head, u32::try_from(written.saturating_add(1)).unwrap_or(u32::MAX))
     }
-}
-
-impl VirtioDevice for Block {
-    type State = BlockState;
-
-    fn device_id(&self) -> u32 {
-        virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK
-    }
-
-    fn features(&self) -> u64 {
-        let always = 1 << abi::VIRTIO_BLK_F_FLUSH
-            | 1 << abi::VIRTIO_BLK_F_BLK_SIZE
-            | 1 << abi::VIRTIO_BLK_F_SEG_MAX
-            | 1 << VIRTIO_RING_F_INDIRECT_DESC
-            | 1 << VIRTIO_RING_F_EVENT_IDX;
-        always | u64::from(self.limits.read_only) << abi::VIRTIO_BLK_F_RO
-    }
-
-    fn queue_sizes(&self) -> &[u16] {
-        &[QUEUE_SIZE]
-    }
-
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        // capacity, size_max (not offered), seg_max, geometry (not offered), blk_size
-        let mut config = [0; CONFIG_LEN];
-        let capacity = self.limits.sectors.to_le_bytes();
-        let rest = [0, SEG_MAX, 0, image::SECTOR as u32].map(u32::to_le_bytes);
-        for (to, from) in config.iter_mut().zip(capacity.iter().chain(rest.as_flattened())) {
-            *to = *from;
-        }
-        for (to, from) in data.iter_mut().zip(config.iter().skip(offset)) {
-            *to = *from;
-        }
-    }
-
-    fn start_queue(&mut self, _index: usize, queue: Queue, features: u64) {
-        self.flushes = features & 1 << abi::VIRTIO_BLK_F_FLUSH != 0;
-        self.ring = Some(Ring::new(queue, self.ram.clone()));
-    }
-
-    fn stop_queue(&mut self, _index: usize) {
-        self.ring = None;
-        self.engine.drain(&mut self.done);
-        self.done.clear();
-        self.pending.fill(None);
-    }
-
-    fn settle(&mut self) -> Work {
-        let mut all = Work::default();
-        loop {
-            let Turn { work, more } = self.turn(|disk, ring| {
-                let more = disk.take_requests(ring)?;
-                disk.engine.drain(&mut disk.done);
-                disk.complete_done(ring)?;
-                Ok(more)
-            });
-            all.notify |= work.notify;
-            all.broken = all.broken.or(work.broken);
-            if !more {
-                break;
-            }
-        }
-        // A ring that was found broken has left requests behind that nobody waits for.
-        self.engine.drain(&mut self.done);
-        self.done.clear();
-        all
-    }
-
-    fn save(&self) -> BlockState {
-        BlockState { flushes: self.flushes, ring: self.ring.as_ref().map(Ring::save) }
-    }
-
-    fn restore(&mut self, state: &BlockState) -> Result<(), StateError> {
-        let ring = state.ring.map(|ring| Ring::restore(ring, self.ram.clone())).transpose();
-        self.ring = ring.map_err(|error| StateError::Ring(error.to_string()))?;
-        self.flushes = state.flushes;
-        Ok(())
-    }
-}
-
-/// A disk's state when nothing is in flight: what it was given at the start of its queue, and how far it has come in it.
-#[derive(Clone, Debug)]
-pub struct BlockState {
-    flushes: bool,
-    ring: Option<QueueState>,
 }

@@ -251,7 +251,7 @@ pub struct Argument {
     pub value: u64,
 }
 
-/// AWAY. EFAULT when the caller has no such page.
+/// AWAY. EFAULT when the caller has no such page; those before it have been taken away.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Away {
@@ -259,7 +259,12 @@ pub struct Away {
     pub address: u64,
     /// How many times an access is to be reflected, from 1; [`AWAY_FOREVER`].
     pub times: u64,
+    /// Pages from there on, at most [`AWAY_PAGES`]; 0 is taken for 1.
+    pub pages: u64,
 }
+
+/// Pages of one AWAY at most: a kernel call is not interrupted.
+pub const AWAY_PAGES: u64 = 256;
 
 /// [`Away::times`]: the page never comes back.
 pub const AWAY_FOREVER: u64 = 0xffff_ffff;

@@ -2,8 +2,8 @@
 
 use refault_abi::counters::{ALL, WORDS};
 use refault_abi::doorbell::event as code;
-use refault_abi::kcall::{Argument, Away, CounterValue, Diag, Event, REPORT_MAX, Report};
-use refault_abi::layout::{USER_END, page_floor};
+use refault_abi::kcall::{AWAY_PAGES, Argument, Away, CounterValue, Diag, Event, REPORT_MAX, Report};
+use refault_abi::layout::{PAGE, USER_END, page_floor};
 use refault_abi::message::Status;
 use refault_abi::{Errno, Result};
 use refault_kernel::walk::translate;
@@ -75,17 +75,28 @@ pub fn counter(kernel: &mut Kernel, me: usize) -> Result<()> {
     Ok(())
 }
 
-/// AWAY. EINVAL for a number of times that cannot be, EFAULT for an address where the caller has no page now, ENXIO where no
+/// AWAY. EINVAL for a number of times or pages that cannot be, EFAULT for an address where the caller has no page now, ENXIO where no
 /// monitor takes pages away.
 pub fn away(kernel: &mut Kernel, me: usize) -> Result<()> {
     let request: Away = request(kernel, me);
     let times = u32::try_from(request.times).ok().filter(|times| *times > 0).ok_or(Errno::EINVAL)?;
-    if request.address >= USER_END {
-        return Err(Errno::EFAULT);
+    let pages = request.pages.max(1);
+    if pages > AWAY_PAGES {
+        return Err(Errno::EINVAL);
     }
+    let first = page_floor(request.address);
+    let end = first.checked_add(pages * PAGE).filter(|end| *end <= USER_END).ok_or(Errno::EFAULT)?;
     let root = kernel.table.procs[me].root;
-    let page = translate(&kernel.machine, root, page_floor(request.address), false);
-    if arch::page_away(page.map_err(|_| Errno::EFAULT)?, times) { Ok(()) } else { Err(Errno::ENXIO) }
+    let page = |address| translate(&kernel.machine, root, address, false).map_err(|_| Errno::EFAULT);
+    // Who has no such page learns that first.
+    page(first)?;
+    if !arch::away_begins(times) {
+        return Err(Errno::ENXIO);
+    }
+    for address in (first..end).step_by(PAGE as usize) {
+        arch::page_away(page(address)?);
+    }
+    Ok(())
 }
 
 /// SHUTDOWN.

@@ -373,7 +373,12 @@ pub fn argument() -> Result<u64> {
 /// AWAY: the page of the caller's memory at `address` is taken away at the second stage, for `times` accesses. ENXIO
 /// without a monitor that does it, EFAULT without such a page. Tests.
 pub fn away(address: u64, times: u64) -> Result<()> {
-    simple(kcall::AWAY, &kcall::Away { address, times }).map(drop)
+    away_pages(address, 1, times)
+}
+
+/// AWAY of so many pages from `address` on, at most [`kcall::AWAY_PAGES`], in one call.
+pub fn away_pages(address: u64, pages: u64, times: u64) -> Result<()> {
+    simple(kcall::AWAY, &kcall::Away { address, times, pages }).map(drop)
 }
 
 /// GRANT_INFO: entry `index` of the grant table of `endpoint`. Servers and tests.

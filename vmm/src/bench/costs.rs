@@ -200,12 +200,7 @@ async fn one(policy: Policy, samples: u32, disk: &Path) -> anyhow::Result<Costs>
         image: Some(Arc::from(guest_image::BOOT_IMAGE)),
         command_line: format!("measure=on {}", policy.words),
         program: vec!["sys_costs".into(), samples.to_string()],
-        disks: vec![Disk {
-            path: disk.to_owned(),
-            readonly: false,
-            serial: Default::default(),
-            engine: Default::default(),
-        }],
+        disks: vec![Disk::new(disk)],
         console: Console { output: Box::new(capture.clone()), input: None },
         timeout: Some(LIMIT),
         ..Config::new(guest_image::KERNEL)

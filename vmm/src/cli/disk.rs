@@ -1,9 +1,4 @@
-//! The value of `--disk`: `PATH[,readonly=on|off][,serial=NAME][,engine=uring|threads|auto]`.
-
-use std::path::PathBuf;
-
-use refault_devices::virtio::blk::DiskId;
-use refault_devices::virtio::blk::engine::EngineChoice;
+//! The value of `--disk`: `PATH[,readonly=on|off][,overlay=on|off][,serial=NAME][,engine=uring|threads|auto]`.
 
 use crate::vm::config::Disk;
 
@@ -17,7 +12,7 @@ pub enum DiskError {
     NoPath(String),
     /// A word that is no option.
     #[error(
-        "--disk {disk:?}: {option:?} is no option; there are readonly=on|off, serial=NAME and engine=uring|threads|auto (a path cannot contain a comma)"
+        "--disk {disk:?}: {option:?} is no option; there are readonly=on|off, overlay=on|off, serial=NAME and engine=uring|threads|auto (a path cannot contain a comma)"
     )]
     Unknown {
         /// The whole value.
@@ -47,12 +42,7 @@ pub enum DiskError {
 pub fn parse(text: &str) -> Result<Disk, DiskError> {
     let mut words = text.split(',');
     let path = words.next().filter(|p| !p.is_empty()).ok_or_else(|| DiskError::NoPath(text.into()))?;
-    let mut disk = Disk {
-        path: PathBuf::from(path),
-        readonly: false,
-        serial: DiskId::default(),
-        engine: EngineChoice::Auto,
-    };
+    let mut disk = Disk::new(path);
     let mut seen = Vec::new();
     let bad = |reason: String| DiskError::BadValue { disk: text.into(), reason };
     for word in words {
@@ -63,14 +53,14 @@ pub fn parse(text: &str) -> Result<Disk, DiskError> {
             return Err(DiskError::Twice { disk: text.into(), option: key.into() });
         }
         seen.push(key);
+        let on = || match value {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(bad(format!("{key}={value:?}; write {key}=on or {key}=off"))),
+        };
         match key {
-            "readonly" => {
-                disk.readonly = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(bad(format!("readonly={value:?}; write readonly=on or readonly=off"))),
-                }
-            }
+            "readonly" => disk.readonly = on()?,
+            "overlay" => disk.overlay = on()?,
             "serial" => disk.serial = value.parse().map_err(|e| bad(format!("{e}")))?,
             "engine" => disk.engine = value.parse().map_err(|e| bad(format!("{e}")))?,
             _ => return Err(DiskError::Unknown { disk: text.into(), option: word.into() }),
@@ -81,6 +71,10 @@ pub fn parse(text: &str) -> Result<Disk, DiskError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use refault_devices::virtio::blk::engine::EngineChoice;
+
     use super::*;
 
     #[test]
@@ -91,6 +85,7 @@ mod tests {
         assert_eq!(disk.engine, EngineChoice::Threads);
         assert_eq!(disk.serial, "ROOT".parse().unwrap());
         assert!(!parse("x.img").unwrap().readonly);
+        assert!(!disk.overlay && parse("x.img,overlay=on").unwrap().overlay);
     }
 
     #[test]

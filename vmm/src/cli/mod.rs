@@ -3,6 +3,7 @@
 //! What this is not: logic. Each verb turns its arguments into the input of a library function and prints the result.
 
 pub mod bench;
+pub mod campaign_report;
 pub mod disk;
 pub mod export;
 pub mod mkfs;
@@ -43,6 +44,8 @@ enum Verb {
     Test(test::Args),
     /// Measure the guest
     Bench(bench::Args),
+    /// Make one HTML file of what campaigns found
+    Report(campaign_report::Args),
     /// Make a MINIX v3 disk image
     Mkfs(mkfs::Args),
     /// Write the built-in guest into a directory, for other monitors
@@ -90,6 +93,7 @@ pub fn main() -> u8 {
         Verb::Run(args) => run::run(*args, started),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Report(args) => campaign_report::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Doctor(args) => doctor::command::run(&args)

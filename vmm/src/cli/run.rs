@@ -28,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   refault run -- cat /hello.txt                      a program on a fresh demo disk
   refault run -it --disk disk.img                    a shell on a disk; Ctrl-\\ ends the machine
   refault run --disk disk.img,readonly=on -- ls -l /
+  refault run -it --disk disk.img,overlay=on         the same shell; nothing of what it does reaches the image
   refault run --inject 'read page=1,7,last side=granter: reflect' --stats -- softread
   refault run --kernel vmlinux --cmdline 'console=ttyS0' --timeout 30s
 
@@ -46,7 +47,7 @@ Exit codes: 0-127 the guest's status, 130 interrupted, 160 usage, 161 kernel, 16
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A disk image; may be given several times
-    #[arg(long, value_name = "PATH[,readonly=on][,serial=S][,engine=uring|threads]")]
+    #[arg(long, value_name = "PATH[,readonly=on][,overlay=on][,serial=S][,engine=uring|threads]")]
     disk: Vec<String>,
     /// Processors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -345,7 +346,10 @@ pub fn failure(error: AssembleError) -> Failure {
         AssembleError::Host(HostError::NoKvm) => ExitCode::NoKvm,
         AssembleError::Host(HostError::NoPermission) => ExitCode::KvmPermission,
         AssembleError::Kernel(_) | AssembleError::Boot(_) => ExitCode::Kernel,
-        AssembleError::Image(_) | AssembleError::Engine(_) | AssembleError::TooManyDisks(_) => ExitCode::Disk,
+        AssembleError::Image(_)
+        | AssembleError::Overlay(_)
+        | AssembleError::Engine(_)
+        | AssembleError::TooManyDisks(_) => ExitCode::Disk,
         AssembleError::Mechanism(_) => ExitCode::Mechanism,
         AssembleError::ProgramWord(_) | AssembleError::Processors(_) | AssembleError::Memory(_) => {
             ExitCode::Usage

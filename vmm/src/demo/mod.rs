@@ -213,12 +213,7 @@ async fn costs(request: &Request, disk: &Path) -> Result<Vec<Cost>, Failure> {
 fn built_in(request: &Request, disk: &Path) -> Config {
     Config {
         image: Some(Arc::from(guest_image::BOOT_IMAGE)),
-        disks: vec![Disk {
-            path: disk.to_owned(),
-            readonly: false,
-            serial: Default::default(),
-            engine: Default::default(),
-        }],
+        disks: vec![Disk::new(disk)],
         cpus: request.cpus,
         memory: request.memory,
         mechanism: request.mechanism,

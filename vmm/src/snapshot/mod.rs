@@ -5,8 +5,9 @@
 //! | [`session`] | the async handle: boot, run, run again |
 //! | [`run`] | what a run is given, and what came of it |
 //! | [`parking`] | processors that stop between runs |
-//! | [`processor`], [`memory`], [`shadows`] | what is put back, and what KVM has to forget for it |
+//! | [`processor`], [`memory`], [`devices`], [`shadows`] | what is put back, and what KVM has to forget for it |
 
+pub mod devices;
 pub mod memory;
 pub mod parking;
 pub mod processor;

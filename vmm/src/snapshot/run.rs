@@ -60,7 +60,7 @@ pub struct Ran {
 }
 
 /// Bytes of a piece in which a disk's changes are kept.
-pub const DISK_BLOCK: usize = 4096;
+pub const DISK_BLOCK: usize = refault_devices::virtio::blk::engine::overlay::PIECE;
 
 /// A disk's contents: an image that nobody changes, and what differs from it.
 #[derive(Debug, Clone)]

@@ -25,13 +25,15 @@ use crate::host::open_kvm;
 use crate::inject::Injector;
 use crate::inject::injector::Registered;
 use crate::vcpu::thread::Vcpu;
+use crate::vm::End;
 use crate::vm::assemble::AssembleError;
-use crate::vm::config::{Config, Console};
+use crate::vm::config::{Config, Console, Disk};
 use crate::vm::console::Capture;
 use crate::vm::ending::Ending;
 use crate::vm::news::{Heard, News};
 use crate::vm::parts::Parts;
 
+use super::devices::{self, DeviceError, DeviceStates};
 use super::memory::MemoryImage;
 use super::parking::Parked;
 use super::processor::{StateError, kept_msrs};
@@ -58,6 +60,9 @@ pub enum SessionError {
     /// A device had work in flight when the guest said that it was ready.
     #[error("the guest said that it is ready while {0}; it has to wait for its devices first")]
     NotAtRest(String),
+    /// A device could not be put back.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The host's KVM failed in the middle.
     #[error("the machine could not be put back: {0}")]
     State(#[from] StateError),
@@ -68,6 +73,7 @@ pub enum SessionError {
 
 /// What was taken at the ready mark, besides processors and memory.
 struct Mark {
+    devices: DeviceStates,
     chips: [kvm_irqchip; 3],
     registers: Registers,
     registered: Registered,
@@ -89,8 +95,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Boots a machine up to its ready mark. Its console and its rules are the session's own business; `config.timeout` is how long
-    /// the boot may take.
+    /// Boots a machine up to its ready mark. Its console and its rules are the session's own business, and its disks are overlays, so
+    /// that no image is ever written; `config.timeout` is how long the boot may take.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -99,8 +105,10 @@ impl Session {
         let shadowed = shadows::needed(&kvm)?;
         let console = Capture::default();
         let limit = config.timeout.unwrap_or(BOOT_LIMIT);
+        let disks = config.disks.into_iter().map(|disk| Disk { overlay: true, ..disk }).collect();
         let mut parts = Parts::make(Config {
             session: true,
+            disks,
             console: Console { output: Box::new(console.clone()), input: None },
             ..config
         })?;
@@ -133,7 +141,11 @@ impl Session {
         for processor in &processors {
             processor.take()?;
         }
+        if let Some(what) = devices::unfinished(&parts.disks).into_iter().next() {
+            return Err(SessionError::NotAtRest(what));
+        }
         let mark = Mark {
+            devices: DeviceStates::take(&parts.serial, &parts.disks),
             chips: take_chips(&parts.vm)?,
             registers: parts.doorbell.registers(),
             registered: injector.registered(),
@@ -175,6 +187,11 @@ impl Session {
         stop(&self.parts, &mut self.processors)?;
         told.catch_up(&mut self.parts.news);
         let end = told.end(heard);
+        let unfinished = match end {
+            End::Exited(_) => devices::unfinished(&self.parts.disks),
+            // What was under way when a machine could not go on is nobody's fault.
+            _ => Vec::new(),
+        };
         let (counters, faults) = self.injector.finish();
         Ok(Ran {
             end,
@@ -186,8 +203,8 @@ impl Session {
             reports: told.reports,
             events: told.events,
             console: self.console.text(),
-            disks: Vec::new(),
-            unfinished: Vec::new(),
+            disks: devices::contents(&self.parts.disks),
+            unfinished,
             restore: running - begun,
             took: ended - running,
         })
@@ -195,6 +212,7 @@ impl Session {
 
     /// Puts everything back to the ready mark.
     fn put_back(&mut self) -> Result<(), SessionError> {
+        self.mark.devices.park(&self.parts.disks);
         for processor in &self.processors {
             processor.put_back()?;
         }
@@ -211,6 +229,7 @@ impl Session {
         for chip in &self.mark.chips {
             self.parts.vm.set_irqchip(chip).map_err(failed("KVM_SET_IRQCHIP"))?;
         }
+        self.mark.devices.put_back(&self.parts.serial, &self.parts.disks)?;
         Ok(())
     }
 

@@ -138,8 +138,20 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or is no file system any more.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|why| why.to_string())?;
-        mount(bytes, Access::ReadOnly).map(Self)
+        Self::of(std::fs::read(path).map_err(|why| why.to_string())?)
+    }
+
+    /// Reads an image that is in memory.
+    ///
+    /// # Errors
+    /// It is no file system any more.
+    pub fn of(image: Vec<u8>) -> Result<Self, String> {
+        mount(image, Access::ReadOnly).map(Self)
+    }
+
+    /// The file system in it.
+    pub fn volume(&mut self) -> &mut Volume<MemoryStore> {
+        &mut self.0
     }
 
     /// The contents of a regular file.
@@ -152,14 +164,22 @@ impl Reader {
         for name in path.split('/').filter(|name| !name.is_empty()) {
             inode = self.0.lookup(inode, name.as_bytes()).map_err(why)?;
         }
-        let size = self.0.inode(inode).map_err(why)?.size;
-        if size as usize > CONTENTS_LIMIT {
-            return Err(format!("{path}: {size} bytes are more than any test writes"));
-        }
-        self.contents(inode).map_err(why)
+        self.contents(inode).map_err(|why| format!("{path}: {why}"))
     }
 
-    fn contents(&mut self, inode: InodeNumber) -> refault_minixfs::Result<Vec<u8>> {
+    /// The contents of a file or symbolic link.
+    ///
+    /// # Errors
+    /// It cannot be read, or claims to be larger than anything that a test writes.
+    pub fn contents(&mut self, inode: InodeNumber) -> Result<Vec<u8>, String> {
+        let size = self.0.inode(inode).map_err(|why| format!("{why:?}"))?.size;
+        if size as usize > CONTENTS_LIMIT {
+            return Err(format!("{size} bytes are more than any test writes"));
+        }
+        self.blocks(inode).map_err(|why| format!("{why:?}"))
+    }
+
+    fn blocks(&mut self, inode: InodeNumber) -> refault_minixfs::Result<Vec<u8>> {
         let block = self.0.superblock().block_size() as usize;
         let length = self.0.inode(inode)?.size as usize;
         let mut data = Vec::new();

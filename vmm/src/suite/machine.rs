@@ -67,12 +67,6 @@ fn start(
     let rules = Some(ALLOW).into_iter().chain(test.rules.iter().map(String::as_str)).filter(|_| monitor);
     // The table's own rules: a test of the table reads each of them.
     let rules = rules.filter_map(|rule| parse_rule(rule).ok()).collect();
-    let disk = |path: &PathBuf| Disk {
-        path: path.clone(),
-        readonly: false,
-        serial: Default::default(),
-        engine: Default::default(),
-    };
     let input = match test.typed.is_empty() {
         true => None,
         false => Some(typed(&test.typed).map_err(AssembleError::io("console input"))?),
@@ -81,7 +75,7 @@ fn start(
         image: Some(Arc::from(guest_image::BOOT_IMAGE)),
         command_line: format!("{} {words}", test.words),
         program: test.program.clone(),
-        disks: disks.iter().map(disk).collect(),
+        disks: disks.iter().map(Disk::new).collect(),
         rules,
         console: Console { output: Box::new(console.clone()), input },
         timeout: Some(Duration::from_secs(u64::from(test.limit))),

@@ -31,6 +31,9 @@ pub enum AssembleError {
     /// A disk image.
     #[error(transparent)]
     Image(#[from] refault_devices::virtio::blk::image::ImageError),
+    /// An image under an overlay.
+    #[error(transparent)]
+    Overlay(#[from] refault_devices::virtio::blk::engine::overlay::OverlayError),
     /// A disk's engine.
     #[error(transparent)]
     Engine(#[from] refault_devices::virtio::blk::engine::EngineError),

@@ -26,8 +26,23 @@ pub struct Disk {
     pub readonly: bool,
     /// The name the guest reads; the default is empty.
     pub serial: DiskId,
-    /// How the host does the I/O.
+    /// How the host does the I/O, without an overlay.
     pub engine: EngineChoice,
+    /// Whether what the guest writes is kept in memory and forgotten, and the image stays as it is.
+    pub overlay: bool,
+}
+
+impl Disk {
+    /// A disk that is an image, writable, without a name, with the best engine.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            readonly: false,
+            serial: DiskId::default(),
+            engine: EngineChoice::Auto,
+            overlay: false,
+        }
+    }
 }
 
 /// Where the guest's console goes and comes from.

@@ -9,6 +9,7 @@ use refault_devices::exit_port::{EXIT_PORT, ExitPort};
 use refault_devices::serial::input::SerialInput;
 use refault_devices::serial::{COM1, COM1_IRQ, Serial};
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
+use refault_devices::virtio::blk::engine::overlay::Overlay;
 use refault_devices::virtio::blk::image::Image;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
@@ -38,8 +39,10 @@ pub struct DiskHandle {
     pub counters: Arc<BlkCounters>,
     /// The engine in use.
     pub engine: &'static str,
-    /// The device itself.
+    /// The device.
     pub device: Arc<VirtioMmio<Block>>,
+    /// What it is over, if it is kept in memory.
+    pub overlay: Option<Overlay>,
 }
 
 /// All devices of a machine.
@@ -97,11 +100,20 @@ impl Devices {
         if index >= MAX_DISKS {
             return Err(AssembleError::TooManyDisks(MAX_DISKS));
         }
-        let image = Image::open(&disk.path, disk.readonly)?;
         let base = VIRTIO_MMIO_BASE + index as u64 * MMIO_WINDOW_STRIDE;
         let gsi = VIRTIO_FIRST_GSI + index as u32;
         let view = Arc::new(ram.device_view().clone());
-        let block = Block::new(&image, disk.serial, disk.engine, view.clone())?;
+        let overlay = match disk.overlay {
+            true => Some(Overlay::open(&disk.path)?),
+            false => None,
+        };
+        let block = match &overlay {
+            Some(overlay) => Block::on_overlay(overlay, disk.readonly, disk.serial, view.clone())?,
+            None => {
+                let image = Image::open(&disk.path, disk.readonly)?;
+                Block::new(&image, disk.serial, disk.engine, view.clone())?
+            }
+        };
         let (counters, engine) = (block.counters().clone(), block.engine());
         let interrupt = Arc::new(Interrupt::new(line(vm, gsi)?));
         let device =
@@ -114,9 +126,10 @@ impl Devices {
         let subscriber =
             BlkSubscriber::new(device.clone()).map_err(AssembleError::io("a virtio device's events"))?;
         self.subscribers.push(Box::new(subscriber));
-        self.mmio.insert(&format!("disk {index}"), Window { base, len: WINDOW_LEN }, device.clone())?;
+        let handle = DiskHandle { counters, engine, device: device.clone(), overlay };
+        self.mmio.insert(&format!("disk {index}"), Window { base, len: WINDOW_LEN }, device)?;
         self.announcements.push(format!("virtio_mmio.device={WINDOW_LEN}@{base:#x}:{gsi}"));
-        self.disks.push(DiskHandle { counters, engine, device });
+        self.disks.push(handle);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::faults::DiskFault;
+
 /// Live counters of one disk. Figures come out through [`Counters::get`].
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -18,6 +20,26 @@ pub struct Counters {
     pub(super) without_status: AtomicU64,
     pub(super) kicks: AtomicU64,
     pub(super) interrupts: AtomicU64,
+    failed: AtomicU64,
+    delayed: AtomicU64,
+    torn: AtomicU64,
+    short: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// Faults of a plan, by kind. All that were decided are counted here once, or belong to requests in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InjectedFaults {
+    /// Requests failed instead of being carried out.
+    pub failed: u64,
+    /// Requests answered late.
+    pub delayed: u64,
+    /// Requests carried in part and answered as if wholly.
+    pub torn: u64,
+    /// Requests carried in part and answered with an error.
+    pub short: u64,
+    /// Requests with a fault which were given up before their answer: the driver reset the disk, or the machine was put back.
+    pub dropped: u64,
 }
 
 /// Figures of one disk at one moment.
@@ -45,6 +67,17 @@ pub struct BlkCounts {
     pub kicks: u64,
     /// Times that the driver was interrupted.
     pub interrupts: u64,
+    /// Faults of a plan.
+    pub injected: InjectedFaults,
+}
+
+impl InjectedFaults {
+    /// Faults that happened, whatever became of them.
+    pub fn total(&self) -> u64 {
+        [self.failed, self.delayed, self.torn, self.short, self.dropped]
+            .iter()
+            .fold(0, |sum, n| sum.saturating_add(*n))
+    }
 }
 
 impl BlkCounts {
@@ -71,7 +104,30 @@ impl Counters {
             without_status: self.without_status.load(Relaxed),
             kicks: self.kicks.load(Relaxed),
             interrupts: self.interrupts.load(Relaxed),
+            injected: InjectedFaults {
+                failed: self.failed.load(Relaxed),
+                delayed: self.delayed.load(Relaxed),
+                torn: self.torn.load(Relaxed),
+                short: self.short.load(Relaxed),
+                dropped: self.dropped.load(Relaxed),
+            },
         }
+    }
+
+    /// Counts a fault whose request is being answered.
+    pub(super) fn answered(&self, fault: DiskFault) {
+        let counter = match fault {
+            DiskFault::Error => &self.failed,
+            DiskFault::Delay(_) => &self.delayed,
+            DiskFault::Torn { .. } => &self.torn,
+            DiskFault::Short { .. } => &self.short,
+        };
+        add(counter, 1);
+    }
+
+    /// Counts faults of requests that will not be answered.
+    pub(super) fn dropped(&self, faults: u64) {
+        add(&self.dropped, faults);
     }
 }
 

@@ -84,6 +84,9 @@ pub enum EngineError {
     #[error("Cannot make an io_uring for the disk; use engine=threads")]
     Ring(#[source] io::Error),
     /// Descriptors have run out.
+    #[error("Cannot make the timer of a disk's late answers")]
+    Timer(#[source] io::Error),
+    /// Descriptors have run out.
     #[error("Cannot make the event of a disk in memory")]
     Overlay(#[source] io::Error),
     /// Threads or descriptors have run out.
@@ -203,6 +206,21 @@ impl GuestIov {
     /// Whether no byte is left to be carried.
     pub fn is_empty(&self) -> bool {
         self.left().is_empty()
+    }
+
+    /// Leaves out all but the first `len` bytes that are still to be carried.
+    pub(super) fn truncate(&mut self, len: u64) {
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut kept = self.done;
+        for piece in self.iov.iter_mut().skip(self.done) {
+            if left == 0 {
+                break;
+            }
+            piece.iov_len = piece.iov_len.min(left);
+            left = left.saturating_sub(piece.iov_len);
+            kept = kept.saturating_add(1);
+        }
+        self.iov.truncate(kept);
     }
 
     fn left(&self) -> &[iovec] {

@@ -1,12 +1,14 @@
 //! The block device's place in the device loop.
 //!
 //! Two descriptors wake it: the queue's kick and the engine's completions. Completions are always dealt with
-//! first, whichever of the two it was, so that one order of events in gives one order of answers out.
+//! first, whichever of the two it was, so that one order of events in gives one order of answers out. A third one is silent unless
+//! a plan of faults has answers come late: the timer of those answers.
 //!
 //! A disk whose driver keeps the queue full gives way after each turn by kicking itself, which puts it behind
 //! the loop's other devices.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
@@ -21,6 +23,7 @@ pub struct BlkSubscriber {
     device: Arc<VirtioMmio<Block>>,
     kick: EventFd,
     done: EventFd,
+    timer: OwnedFd,
 }
 
 impl BlkSubscriber {
@@ -33,10 +36,11 @@ impl BlkSubscriber {
             .kick
             .try_clone()?;
         let done = device.inspect(|disk| disk.completion_event().try_clone())?;
-        Ok(Self { device, kick, done })
+        let timer = device.inspect(Block::timer)?;
+        Ok(Self { device, kick, done, timer })
     }
 
-    /// Does all there is to do now: what the loop does when woken. Returns whether anything had woken it.
+    /// Does what the driver and the engine are waiting for now. Returns whether either had woken the loop.
     pub fn poll(&self) -> bool {
         let done = self.turn(&self.done, Block::on_completion);
         let kicked = self.turn(&self.kick, Block::on_kick);
@@ -64,14 +68,19 @@ impl BlkSubscriber {
 }
 
 impl MutEventSubscriber for BlkSubscriber {
-    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
-        // Both descriptors were made for this subscriber, and a descriptor that is silent costs one read.
-        self.poll();
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        if events.fd() == self.timer.as_raw_fd() {
+            self.device.drive(|disk| disk.on_timer().work);
+        } else {
+            // Both descriptors were made for this subscriber, and a descriptor that is silent costs one read.
+            self.poll();
+        }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        for event in [&self.kick, &self.done] {
-            if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
+        let descriptors: [&dyn AsRawFd; 3] = [&self.kick, &self.done, &self.timer];
+        for descriptor in descriptors {
+            if let Err(error) = ops.add(Events::new(&descriptor.as_raw_fd(), EventSet::IN)) {
                 tracing::error!(%error, "a disk's events cannot be watched");
             }
         }

@@ -9,7 +9,10 @@ use event_manager::{EventManager, SubscriberOps};
 use tempfile::NamedTempFile;
 use virtio_bindings::virtio_config as config;
 use virtio_bindings::virtio_mmio as reg;
-use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT,
+    VRING_DESC_F_WRITE,
+};
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::counters::BlkCounts;
@@ -23,6 +26,7 @@ use crate::virtio::interrupt::Interrupt;
 use crate::virtio::mmio::VirtioMmio;
 
 mod dirty;
+mod faults;
 mod fuzz;
 mod layouts;
 mod malformed;

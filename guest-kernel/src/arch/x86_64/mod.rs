@@ -20,7 +20,7 @@ mod serial;
 mod start;
 mod trap;
 
-pub use doorbell::{argument, counter, event, page_away, report_page, wedged};
+pub use doorbell::{argument, away_begins, counter, event, page_away, report_page, wedged};
 pub use machine::{Machine, Marking, Reading};
 pub use pages::{adopt_root, flush_range};
 pub use registers::time_stamp;

@@ -236,7 +236,8 @@ impl Lab {
         Ok(())
     }
 
-    fn event_of(&mut self, index: usize, exit: Exit) -> Result<Event, LabError> {
+    /// What an exit of processor `index` was.
+    pub fn event_of(&mut self, index: usize, exit: Exit) -> Result<Event, LabError> {
         Ok(match exit {
             Exit::Io => self.port(index)?,
             Exit::MmioRead { gpa, len } => Event::MmioRead { gpa, len },

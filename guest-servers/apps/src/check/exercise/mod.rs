@@ -9,13 +9,25 @@ pub mod argument;
 pub mod random;
 
 #[cfg(feature = "guest")]
+pub mod crew;
+#[cfg(feature = "guest")]
+pub mod crowd;
+#[cfg(feature = "guest")]
+pub mod fsx;
+#[cfg(feature = "guest")]
 pub mod gauges;
+#[cfg(feature = "guest")]
+pub mod names;
+#[cfg(feature = "guest")]
+pub mod pipes;
 #[cfg(feature = "guest")]
 pub mod requests;
 #[cfg(feature = "guest")]
 pub mod rest;
 #[cfg(feature = "guest")]
 pub mod run;
+#[cfg(feature = "guest")]
+pub mod touch;
 #[cfg(feature = "guest")]
 pub mod trouble;
 #[cfg(feature = "guest")]

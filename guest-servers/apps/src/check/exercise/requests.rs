@@ -63,7 +63,9 @@ pub trait Request {
 pub fn all() -> Result<Vec<Box<dyn Request>>, String> {
     let path = |name: &str| format!("{DIRECTORY}/{name}");
     directory(DIRECTORY)?;
-    let disk = user::open(DISK, O_RDWR, 0).explain(DISK)?;
+    // Two, because each has its position.
+    let (disk, other) =
+        (user::open(DISK, O_RDWR, 0).explain(DISK)?, user::open(DISK, O_RDWR, 0).explain(DISK)?);
     let end = user::lseek(disk, 0, SEEK_END).explain("lseek to the end of the disk")?;
     crate::ensure!(end >= 64 * PAGE, "{DISK} has only {end} bytes");
     let file = |name| user::open(&path(name), O_RDWR | O_CREAT | O_TRUNC, 0o644).explain(name);
@@ -72,7 +74,7 @@ pub fn all() -> Result<Vec<Box<dyn Request>>, String> {
         Box::new(Read::new("READ", source, 0)?),
         Box::new(Write::new("WRITE", target, 0)?),
         Box::new(Read::new("BREAD", disk, end - PAGES * PAGE)?),
-        Box::new(Write::new("BWRITE", disk, end - 2 * PAGES * PAGE)?),
+        Box::new(Write::new("BWRITE", other, end - 2 * PAGES * PAGE)?),
         Box::new(Getdents::new(&path("many"))?),
         Box::new(Rdlink::new(path("link"))?),
         Box::new(Slink::new(path("made"))?),

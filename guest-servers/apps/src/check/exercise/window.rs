@@ -89,13 +89,18 @@ impl Window {
 
     /// Whether the buffer begins with `new`, and everything else of the mapping is what it was.
     pub fn holds(&self, what: &str, new: &[u8]) -> Step {
+        self.holds_at(what, 0, new)
+    }
+
+    /// Whether the bytes from `skip` on are `new`, and everything else of the mapping is what it was.
+    pub fn holds_at(&self, what: &str, skip: u64, new: &[u8]) -> Step {
         let (seen, wanted) = (self.all(), self.wanted.as_slice());
-        let start = self.range.start;
-        let end = start + new.len();
-        same_bytes(what, seen.get(start..end).unwrap_or_default(), new)?;
-        same_bytes("before the buffer", seen.get(..start).unwrap_or_default(), &wanted[..start])?;
-        let behind = (seen.get(end..).unwrap_or_default(), wanted.get(end..).unwrap_or_default());
-        same_bytes("behind what was moved", behind.0, behind.1)
+        let start = self.range.start.saturating_add(skip as usize);
+        let end = start.saturating_add(new.len());
+        same_bytes(what, part(seen, start..end), new)?;
+        same_bytes("before the buffer", part(seen, 0..start), part(wanted, 0..start))?;
+        let last = seen.len();
+        same_bytes("behind what was moved", part(seen, end..last), part(wanted, end..last))
     }
 
     /// Whether each byte of the buffer is either what it was or what `new` says, and everything else what it was: all that may be
@@ -111,4 +116,9 @@ impl Window {
         }
         Ok(())
     }
+}
+
+/// Part of some bytes; nothing where there is none.
+fn part(of: &[u8], range: Range<usize>) -> &[u8] {
+    of.get(range).unwrap_or_default()
 }
