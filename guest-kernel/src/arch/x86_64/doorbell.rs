@@ -202,7 +202,6 @@ pub fn argument() -> Option<u64> {
     Some(unsafe { ptr::with_exposed_provenance::<u64>((base + reg::ARGUMENT) as usize).read_volatile() })
 }
 
-<<<<<<< HEAD
 /// Whether the monitor wants to know of pages of certain classes.
 #[inline(always)]
 pub fn classes_wanted() -> bool {
@@ -214,12 +213,8 @@ pub fn class_page(physical: u64, class: u64) {
     write64(reg::CLASS_PAGE, (physical & !(PAGE - 1)) | class);
 }
 
-/// Asks the monitor to take the page at `physical` away for `times` accesses. Whether it does such things.
-pub fn page_away(physical: u64, times: u32) -> bool {
-=======
 /// Says for how many accesses the pages that follow go away ([`page_away`]). Whether the monitor does such things.
 pub fn away_begins(times: u32) -> bool {
->>>>>>> main
     if features() & feature::AWAY == 0 {
         return false;
     }
