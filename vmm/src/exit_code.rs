@@ -43,8 +43,14 @@ pub enum ExitCode {
     Wedged = 174,
     /// A guest test failed.
     Tests = 175,
+    /// A run of a campaign violated an oracle.
+    Campaign = 176,
+    /// Coverage is below the floor.
+    Coverage = 177,
+    /// A replay did not come to what was expected.
+    Replay = 178,
     /// Records of a campaign cannot be read.
-    Records = 176,
+    Records = 179,
 }
 
 /// Largest guest status that is passed through.

@@ -98,6 +98,9 @@ pub struct Options {
     /// `seek=`: microseconds that the block driver lets go by before each transfer, during which others run; 0 (default) for none. A
     /// disk that is a file in the host's memory answers at once; what happens only while a disk works needs one that does not.
     pub seek: u32,
+    /// `cache=`: most pages of files that the file system keeps; 0 (default) for as many as it likes. With few, what several
+    /// processes use is thrown out and brought back all the time.
+    pub cache: u32,
     /// `bug=`: the seeded bug to have, for the mutation score; only builds with bugs compiled in take one.
     pub bug: Option<Bug>,
 }
@@ -129,6 +132,7 @@ impl Options {
             measure: false,
             watchdog: 0,
             seek: 0,
+            cache: 0,
             bug: None,
         };
         let (mut mark, mut retry) = (None, None);
@@ -171,6 +175,11 @@ impl Options {
                     let parsed = value.parse().ok().filter(|time| *time <= SEEK_MAX);
                     options.seek = parsed.ok_or(BadOption { word, expected })?;
                 }
+                ("cache", value) => {
+                    let expected = "pages, 0 to 65536";
+                    let parsed = value.parse().ok().filter(|pages| *pages <= CACHE_MAX);
+                    options.cache = parsed.ok_or(BadOption { word, expected })?;
+                }
                 ("bug", name) => {
                     options.bug = Some(Bug::named(name).ok_or(BadOption { word, expected: BUGS })?)
                 }
@@ -192,6 +201,8 @@ impl Options {
 const WATCHDOG_MAX: u32 = 3_600_000;
 /// Longest time of a seek, in microseconds.
 const SEEK_MAX: u32 = 1_000_000;
+/// Most pages of a cache: 256 MiB of files.
+const CACHE_MAX: u32 = 65_536;
 /// What `bug=` may be.
 const BUGS: &str = "the name of a seeded bug that is compiled in";
 
@@ -259,6 +270,8 @@ mod tests {
         assert_eq!(Options::parse("watchdog=soon").unwrap_err().word, "watchdog=soon");
         assert_eq!(Options::parse("seek=1000").unwrap().seek, 1000);
         assert_eq!(Options::parse("seek=1000001").unwrap_err().word, "seek=1000001");
+        assert_eq!((Options::parse("cache=16").unwrap().cache, faithful.cache), (16, 0));
+        assert_eq!(Options::parse("cache=all").unwrap_err().expected, "pages, 0 to 65536");
     }
 
     #[test]

@@ -336,7 +336,7 @@ pub fn main() -> i32 {
     let Some(options) = info::options() else { return 1 };
     let guest = Guest::new();
     let driver = Rc::clone(&guest.driver);
-    let mut server = Server::new(guest, options.fs, Limits::default());
+    let mut server = Server::new(guest, options.fs, Limits::with_pages(options.cache));
     server::serve(|request| {
         let message = &request.message;
         // Nobody but RS, whose heartbeats end before they come here, has anything to notify a file system of.

@@ -34,6 +34,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// At most so many file pages; 0 for the default.
+    pub fn with_pages(pages: u32) -> Self {
+        let default = Limits::default();
+        match usize::try_from(pages) {
+            Ok(pages) if pages > 0 => Limits { pages, ..default },
+            _ => default,
+        }
+    }
+}
+
 /// The one file system this server serves.
 pub struct Mounted<S: System> {
     /// Metadata.

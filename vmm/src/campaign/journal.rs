@@ -62,7 +62,9 @@ pub enum JournalError {
         source: io::Error,
     },
     /// It is another campaign's.
-    #[error("{path} belongs to another campaign: its {what} differs; choose another directory with --out, or remove it")]
+    #[error(
+        "{path} belongs to another campaign: its {what} differs; choose another directory with --out, or remove it"
+    )]
     Another {
         /// The directory.
         path: PathBuf,
@@ -107,8 +109,11 @@ impl Journal {
         let path = directory.join("campaign.json");
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let there: Header = serde_json::from_str(&text)
-                    .map_err(|why| JournalError::Line { path: path.clone(), line: why.line(), why: why.to_string() })?;
+                let there: Header = serde_json::from_str(&text).map_err(|why| JournalError::Line {
+                    path: path.clone(),
+                    line: why.line(),
+                    why: why.to_string(),
+                })?;
                 let differs = [
                     (there.plan != header.plan, "plan"),
                     (there.build != header.build, "build"),
@@ -120,7 +125,8 @@ impl Journal {
                 }
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                let text = serde_json::to_string_pretty(header).map_err(io::Error::from).map_err(io(&path))?;
+                let text =
+                    serde_json::to_string_pretty(header).map_err(io::Error::from).map_err(io(&path))?;
                 std::fs::write(&path, text + "\n").map_err(io(&path))?;
             }
             Err(why) => return Err(io(&path)(why)),
@@ -215,7 +221,8 @@ pub fn lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, Journa
     };
     let mut all = Vec::new();
     for (line, text) in (1..).zip(BufReader::new(file).lines()) {
-        let wrong = |why: serde_json::Error| JournalError::Line { path: path.to_owned(), line, why: why.to_string() };
+        let wrong =
+            |why: serde_json::Error| JournalError::Line { path: path.to_owned(), line, why: why.to_string() };
         all.push(serde_json::from_str(&text.map_err(io)?).map_err(wrong)?);
     }
     Ok(all)
@@ -240,8 +247,13 @@ mod tests {
         journal.append(&run("a")).unwrap();
         journal.append(&run("a")).unwrap();
         journal.append(&run("b")).unwrap();
-        let listing =
-            Listing { words: "w".into(), workload: "read".into(), argument: 1, first: None, sites: vec!["s".into()] };
+        let listing = Listing {
+            words: "w".into(),
+            workload: "read".into(),
+            argument: 1,
+            first: None,
+            sites: vec!["s".into()],
+        };
         journal.list(listing.clone()).unwrap();
         journal.list(listing).unwrap();
         drop(journal);

@@ -60,9 +60,11 @@ pub struct Place {
 
 /// The line of a run.
 pub fn record(evidence: &Evidence<'_>, judged: &Judged, place: &Place) -> RunRecord {
-    let Experiment { id, level, workload, argument, seed, words, rules, kind, aimed, .. } = evidence.experiment;
+    let Experiment { id, level, workload, argument, seed, words, rules, kind, aimed, .. } =
+        evidence.experiment;
     let ran = evidence.ran;
-    let attempts = ran.faults.iter().map(|fault| fault.attempt).chain(ran.sites.iter().map(|site| site.attempt));
+    let attempts =
+        ran.faults.iter().map(|fault| fault.attempt).chain(ran.sites.iter().map(|site| site.attempt));
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     RunRecord {
         schema: SCHEMA.into(),

@@ -15,6 +15,9 @@ pub trait Laboratory {
     /// # Errors
     /// It could not be made: whatever happens to a guest is a result, not an error.
     fn run(&mut self, run: Run) -> impl Future<Output = io::Result<Ran>>;
+
+    /// How pages are taken away in it.
+    fn mechanism(&self) -> String;
 }
 
 /// Opens laboratories.
@@ -27,7 +30,4 @@ pub trait Laboratories {
     /// # Errors
     /// It cannot be opened.
     fn open(&self, words: &str) -> impl Future<Output = io::Result<Self::Lab>>;
-
-    /// How pages are taken away there.
-    fn mechanism(&self) -> String;
 }

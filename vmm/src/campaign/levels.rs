@@ -41,9 +41,8 @@ impl Subject<'_> {
     pub fn level_1(&self, plan: &Plan) -> Vec<Experiment> {
         let mut all = Vec::new();
         for kind in plan.kinds() {
-            let name = |number: usize| {
-                format!("L1/{}/{}/{number}/{kind}", policy(self.words), self.workload.name)
-            };
+            let name =
+                |number: usize| format!("L1/{}/{}/{number}/{kind}", policy(self.words), self.workload.name);
             for (number, site) in self.sites() {
                 let mut experiment = self.experiment(Level::One, kind);
                 experiment.id = name(number);

@@ -259,6 +259,11 @@ impl Plan {
         self.kinds.iter().map(|named| named.0)
     }
 
+    /// All of it as a text, without what changes no run: how many machines there are.
+    pub fn text(&self) -> String {
+        format!("{:?}", Self { jobs: 0, ..self.clone() })
+    }
+
     /// The kernel's words of each policy, complete.
     pub fn all_words(&self) -> Vec<String> {
         let watchdog = match self.watchdog {
@@ -293,7 +298,9 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     match humantime::parse_duration(&text) {
         Ok(time) if !time.is_zero() => Ok(time),
         Ok(_) => Err(serde::de::Error::custom("no time at all; write 30s, 2ms, 50us")),
-        Err(why) => Err(serde::de::Error::custom(format!("{text:?} is not a time ({why}); write 30s, 2ms, 50us"))),
+        Err(why) => {
+            Err(serde::de::Error::custom(format!("{text:?} is not a time ({why}); write 30s, 2ms, 50us")))
+        }
     }
 }
 

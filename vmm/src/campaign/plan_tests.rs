@@ -39,9 +39,12 @@ fn errors_show_the_line_and_what_would_be_right() {
         let said = Plan::read("p.toml", text).unwrap_err().to_string();
         assert!(said.contains("p.toml") && said.contains(wrong) && said.contains(right), "{text}\n{said}");
     }
-    for (text, what) in [("workloads = []", "`workloads`"), ("kinds = []", "`kinds`"), ("policies = []", "`policies`"),
-        ("levels = ['random']\nruns = 0", "`runs`")]
-    {
+    for (text, what) in [
+        ("workloads = []", "`workloads`"),
+        ("kinds = []", "`kinds`"),
+        ("policies = []", "`policies`"),
+        ("levels = ['random']\nruns = 0", "`runs`"),
+    ] {
         assert!(Plan::read("p", text).unwrap_err().to_string().contains(what), "{text}");
     }
 }

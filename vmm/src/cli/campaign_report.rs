@@ -16,7 +16,7 @@ use super::{Failure, output, report};
   refault report out
   refault report shard-1 shard-2 shard-3 --out report.html --json report.json
 
-Exit codes: 0 made (whatever the verdicts are), 169 could not be written, 176 the runs cannot be read.")]
+Exit codes: 0 made (whatever the verdicts are), 169 could not be written, 179 the runs cannot be read.")]
 pub struct Args {
     /// Directories of campaigns, each with its runs.jsonl
     #[arg(required = true, value_name = "DIR")]

@@ -3,12 +3,16 @@
 //! What this is not: logic. Each verb turns its arguments into the input of a library function and prints the result.
 
 pub mod bench;
+pub mod campaign;
 pub mod campaign_report;
+pub mod coverage;
+
 pub mod disk;
 pub mod export;
 pub mod mkfs;
 pub mod mutation;
 pub mod output;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod size;
@@ -34,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   refault                                   the demo: the same read under three policies, as a table
   refault run --disk disk.img -- cat /hello.txt
   refault test                              the guest tests, in parallel machines
+  refault campaign --preset level1          every fault site of eight requests, in each kind
   refault doctor                            what this host can do";
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +49,12 @@ enum Verb {
     Test(test::Args),
     /// Measure the guest
     Bench(bench::Args),
+    /// Make many runs with faults, and judge each
+    Campaign(Box<campaign::Args>),
+    /// Run one schedule again, with a trace
+    Replay(replay::Args),
+    /// Say what campaigns have visited of what is known
+    Coverage(coverage::Args),
     /// Make one HTML file of what campaigns found
     Report(campaign_report::Args),
     /// Make a MINIX v3 disk image
@@ -93,6 +104,9 @@ pub fn main() -> u8 {
         Verb::Run(args) => run::run(*args, started),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Campaign(args) => campaign::run(&args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
         Verb::Report(args) => campaign_report::run(&args),
         Verb::Mkfs(args) => mkfs::run(&args),
         Verb::Export(args) => export::run(&args),

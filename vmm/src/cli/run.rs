@@ -32,10 +32,14 @@ const EXAMPLES: &str = "Examples:
   refault run --inject 'read page=1,7,last side=granter: reflect' --stats -- softread
   refault run --kernel vmlinux --cmdline 'console=ttyS0' --timeout 30s
 
-Injection rules: [OPERATION] [key=value]... : ACTION
-  OPERATION  read, write, bread, bwrite, getdents, rdlink, slink, stat
-  keys       request, copy, page (numbers and `last`), attempt, side=granter|grantee, access=read|write
-  ACTION     reflect, reflect*N, reflect*forever
+Injection rules: FILTER : ACTION
+  of fault sites     [read|write|bread|bwrite|getdents|rdlink|slink|stat] and any of
+                     request, copy, page (numbers and `last`), attempt, side=granter|grantee, access=read|write, vcpu,
+                     nth=N (the N-th site of all), share=P% (drawn from --seed)
+  of memory          gpa=ram or gpa=FIRST-LAST,... and any of every=N, share=P%, access, vcpu,
+                     class=kernel|pagetables|descriptors|virtqueues (left alone unless named)
+  ACTION             reflect, reflect*N, reflect*forever, delay=2ms, `delay until=disk|site|trap` (at most 1 s), poison
+  of disks           disk [n=0] [op=read|write|flush] [nth=N] [sector=A-B] [share=P%] : error, delay=2ms, torn=K, short=K
   or `guest: allow`: the guest's own programs may have pages of theirs taken away (test programs do)
 
 Exit codes: 0-127 the guest's status, 130 interrupted, 160 usage, 161 kernel, 162 disk, 163 rule, 164 no KVM,
@@ -70,7 +74,7 @@ pub struct Args {
     /// How pages are taken away
     #[arg(long, value_enum, value_name = "WAY", default_value = "best")]
     mechanism: MechanismName,
-    /// Recorded in reports, for schedules that are drawn at random
+    /// What random shares in rules are drawn from; recorded in reports
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// End the guest after this time, as in 30s [demo: 60s]
@@ -95,7 +99,7 @@ pub struct Args {
 
 /// `--mechanism` as it is written.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum MechanismName {
+pub enum MechanismName {
     /// The best one that works
     #[default]
     Best,
@@ -103,20 +107,27 @@ enum MechanismName {
     Poison,
     /// PROT_NONE
     Protnone,
+    /// PROT_READ: only writes stop
+    Protread,
+    /// UFFDIO_WRITEPROTECT: only writes stop; see `refault doctor` first
+    Writeprotect,
 }
 
 impl MechanismName {
-    fn wanted(self) -> Wanted {
+    /// The mechanism.
+    pub fn wanted(self) -> Wanted {
         match self {
             MechanismName::Best => Wanted::Best,
             MechanismName::Poison => Wanted::Poison,
             MechanismName::Protnone => Wanted::ProtNone,
+            MechanismName::Protread => Wanted::ProtRead,
+            MechanismName::Writeprotect => Wanted::WriteProtect,
         }
     }
 }
 
 /// A time with a unit, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),

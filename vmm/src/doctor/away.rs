@@ -3,7 +3,7 @@
 //! Arming is done by the code that the injector uses, so what is observed here is what will happen there. Each
 //! probe ends with the page back, and checks that the stopped access then lands exactly once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
 
@@ -17,6 +17,9 @@ const BEFORE: u64 = 41;
 const PAGE_FAULT: u8 = 14;
 const FAULT_WRITE: u32 = 1 << 1;
 const FAULT_USER: u32 = 1 << 2;
+const RFLAGS_IF: u64 = 1 << 9;
+/// How long a write may take that is known to come back never on some hosts.
+const STUCK_LIMIT: Duration = Duration::from_millis(500);
 
 /// A lab whose page under test is away.
 struct Armed {
@@ -193,6 +196,59 @@ fn prot_none_from_ring3(kvm: &Kvm) -> Step<Finding> {
         None => Finding::limited("EFAULT without an address: the stopped instruction has to tell the page"),
     };
     Ok(finding.knowing(Fact::ProtNone))
+}
+
+/// Probe: PROT_READ, read and written from ring 3.
+pub fn prot_read(kvm: &Kvm) -> Result<Finding, LabError> {
+    settle(prot_read_from_ring3(kvm))
+}
+
+fn prot_read_from_ring3(kvm: &Kvm) -> Step<Finding> {
+    reads_go_on(kvm, Wanted::ProtRead)?;
+    let mut armed = armed(kvm, Ring::Three, programs::INCREMENT, Wanted::ProtRead)?;
+    let event = armed.lab.run()?;
+    let Event::Fault { gpa } = event else { return Ok(no_trap(event)) };
+    armed.completes()?;
+    armed.landed_once()?;
+    let address = match gpa {
+        Some(_) => "with an address",
+        None => "without an address: the stopped instruction has to tell the page",
+    };
+    Ok(Finding::ok(format!("reads go on, writes stop by EFAULT {address}")).knowing(Fact::ProtRead))
+}
+
+/// Probe: UFFDIO_WRITEPROTECT, written from ring 3 with interrupts on.
+pub fn write_protect(kvm: &Kvm) -> Result<Finding, LabError> {
+    settle(write_protect_from_ring3(kvm))
+}
+
+fn write_protect_from_ring3(kvm: &Kvm) -> Step<Finding> {
+    reads_go_on(kvm, Wanted::WriteProtect)?;
+    let mut armed = armed(kvm, Ring::Three, programs::INCREMENT, Wanted::WriteProtect)?;
+    let start = armed.lab.start_registers();
+    armed.lab.set_registers(&kvm_bindings::kvm_regs { rflags: start.rflags | RFLAGS_IF, ..start })?;
+    armed.lab.limit = STUCK_LIMIT;
+    let event = armed.lab.run()?;
+    if event == Event::Stuck {
+        return Ok(Finding::limited(
+            "a write never comes back from KVM_RUN with interrupts on; only by --mechanism writeprotect, never by itself",
+        ));
+    }
+    if !matches!(event, Event::Fault { .. } | Event::Gone { .. }) {
+        return Ok(no_trap(event));
+    }
+    armed.completes()?;
+    armed.landed_once()?;
+    Ok(Finding::ok("reads go on, writes stop; used only by --mechanism writeprotect"))
+}
+
+/// Checks that a page of which only writes stop can be read.
+fn reads_go_on(kvm: &Kvm, wanted: Wanted) -> Step<()> {
+    let mut load = armed(kvm, Ring::Three, programs::LOAD, wanted)?;
+    match load.lab.run()? {
+        Event::Port { port: programs::DONE, .. } => load.loaded(),
+        other => Err(Early::Report(Finding::missing(format!("a read stopped too: {}", words(other))))),
+    }
 }
 
 /// Probe: a trap of ring 3 becomes a page fault of the guest.

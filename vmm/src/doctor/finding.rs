@@ -75,6 +75,8 @@ pub enum Fact {
     Poison,
     /// PROT_NONE stops a ring-3 access.
     ProtNone,
+    /// PROT_READ stops a ring-3 write and no read.
+    ProtRead,
     /// A #PF injected at a trap in ring 3 arrives, and the access lands once afterwards.
     Reflect,
     /// The in-kernel interrupt controller delivers.
@@ -98,6 +100,8 @@ pub struct Facts {
     pub poison: bool,
     /// PROT_NONE works.
     pub prot_none: bool,
+    /// PROT_READ works.
+    pub prot_read: bool,
     /// Reflecting a trap works.
     pub reflect: bool,
     /// The in-kernel interrupt controller works.
@@ -116,6 +120,7 @@ impl Facts {
             Fact::Int3 => self.int3 = true,
             Fact::Poison => self.poison = true,
             Fact::ProtNone => self.prot_none = true,
+            Fact::ProtRead => self.prot_read = true,
             Fact::Reflect => self.reflect = true,
             Fact::Irqchip => self.irqchip = true,
             Fact::IoUring => self.io_uring = true,

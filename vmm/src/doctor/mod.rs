@@ -58,7 +58,7 @@ enum Run {
 }
 
 /// All probes, in the order of the report.
-const PROBES: [(&str, Run); 29] = [
+const PROBES: [(&str, Run); 31] = [
     ("host", Run::Host(system::kernel)),
     ("memory", Run::Host(system::memory)),
     ("huge-pages", Run::Host(system::huge_pages)),
@@ -75,6 +75,8 @@ const PROBES: [(&str, Run); 29] = [
     ("poison-ring3", Run::Guest(away::poison_ring3)),
     ("poison-ring0", Run::Guest(away::poison_ring0)),
     ("prot-none", Run::Guest(away::prot_none)),
+    ("prot-read", Run::Guest(away::prot_read)),
+    ("write-protect", Run::Guest(away::write_protect)),
     ("reflect-ring3", Run::Guest(away::reflect_ring3)),
     ("reflect-ring0", Run::Guest(away::reflect_ring0)),
     ("irqchip", Run::Guest(events::irqchip)),
@@ -148,7 +150,16 @@ pub fn examine() -> Report {
 
 /// Only what [`Host`] and [`Uses`] need.
 fn facts_for_host() -> Facts {
-    let wanted = ["kvm-machine", "ring0-speed", "syscall", "int3", "poison-ring3", "prot-none", "io_uring"];
+    let wanted = [
+        "kvm-machine",
+        "ring0-speed",
+        "syscall",
+        "int3",
+        "poison-ring3",
+        "prot-none",
+        "prot-read",
+        "io_uring",
+    ];
     let mut facts = Facts::default();
     for (_, run) in PROBES.into_iter().filter(|(name, _)| wanted.contains(name)) {
         if let Some(fact) = bounded(run, PROBE_LIMIT).fact {

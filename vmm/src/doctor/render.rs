@@ -22,10 +22,11 @@ pub fn text(report: &Report) -> String {
     let uses = &report.uses;
     let _ = writeln!(
         out,
-        "\nwill be used: mechanism {}, block engine {}, trap instruction {}",
+        "\nwill be used: mechanism {}, block engine {}, trap instruction {}; for writes alone {}",
         uses.mechanism.name(),
         uses.engine.name(),
-        uses.trap_instruction.name()
+        uses.trap_instruction.name(),
+        uses.writes.name()
     );
     let _ = writeln!(out, "{}", conclusion(report.verdict()));
     let advised: Vec<_> = report.probes.iter().filter_map(|p| Some((p.name, p.advice.as_ref()?))).collect();

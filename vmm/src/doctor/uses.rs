@@ -49,6 +49,9 @@ pub enum Mechanism {
     /// mprotect: the trap says that some page was touched.
     #[serde(rename = "PROT_NONE")]
     ProtNone,
+    /// mprotect: writes stop, reads go on.
+    #[serde(rename = "PROT_READ")]
+    ProtRead,
     /// Not at all.
     #[serde(rename = "none")]
     None,
@@ -60,6 +63,7 @@ impl Mechanism {
         match self {
             Mechanism::Poison => "UFFDIO_POISON",
             Mechanism::ProtNone => "PROT_NONE",
+            Mechanism::ProtRead => "PROT_READ",
             Mechanism::None => "none",
         }
     }
@@ -116,6 +120,8 @@ impl TrapInstruction {
 pub struct Uses {
     /// How pages are taken away.
     pub mechanism: Mechanism,
+    /// How, where a rule wants writes alone to stop (`access=write`).
+    pub writes: Mechanism,
     /// The block engine.
     pub engine: Engine,
     /// The system call instruction.
@@ -136,7 +142,8 @@ impl Uses {
             (false, false) => TrapInstruction::None,
         };
         let engine = if facts.io_uring { Engine::IoUring } else { Engine::Threads };
-        Self { mechanism, engine, trap_instruction }
+        let writes = if facts.prot_read { Mechanism::ProtRead } else { Mechanism::None };
+        Self { mechanism, writes, engine, trap_instruction }
     }
 }
 
@@ -186,6 +193,7 @@ mod tests {
             int3: true,
             poison: true,
             prot_none: true,
+            prot_read: true,
             reflect: true,
             irqchip: true,
             io_uring: true,
@@ -207,6 +215,8 @@ mod tests {
             (best.mechanism, best.engine, best.trap_instruction),
             (Mechanism::Poison, Engine::IoUring, TrapInstruction::Syscall)
         );
+        assert_eq!(best.writes, Mechanism::ProtRead);
+        assert_eq!(Uses::decide(&Facts { prot_read: false, ..all() }).writes, Mechanism::None);
         let second = Uses::decide(&Facts { poison: false, syscall: false, io_uring: false, ..all() });
         assert_eq!(
             (second.mechanism, second.engine, second.trap_instruction),

@@ -42,7 +42,6 @@ pub(super) struct Arming {
     /// Which taking-away of the machine this is.
     pub number: u64,
     pub touched: bool,
-    pub poisoned: bool,
     pub wish: Wish,
     /// Until when its touches are held up, once there was one.
     pub held_until: Option<Instant>,
@@ -177,12 +176,12 @@ impl Injector {
         }
         let refused =
             !self.ram.contains(page, PAGE_SIZE) || state.registered.kept.values().any(|&kept| kept == page);
-        if refused || state.away.len() >= self.mechanism.most() {
-            return false;
-        }
         let wants_writes =
             matches!(&cause, Cause::Memory(filter) if filter.access == Some(AccessKind::Write));
         let writes_only = wants_writes && self.writes.is_some();
+        if refused || state.away.len() >= self.way(writes_only).most() {
+            return false;
+        }
         if let Err(why) = self.way(writes_only).arm(page) {
             tracing::warn!("page {page:#x} could not be taken away: {why}");
             return false;
@@ -196,8 +195,7 @@ impl Injector {
                 action,
                 number,
                 touched: false,
-                poisoned: false,
-                wish,
+                    wish,
                 held_until: None,
                 logged: None,
                 writes_only,

@@ -85,9 +85,8 @@ impl Injector {
         if let Some(arming) = state.away.get_mut(&page) {
             match answer {
                 Answer::Reflected => arming.wish.reflected = arming.wish.reflected.saturating_add(1),
-                Answer::Poisoned => arming.poisoned = true,
                 Answer::Delayed => arming.held_until = held.map(|held| held.deadline),
-                Answer::Resolved => {}
+                Answer::Resolved | Answer::Poisoned => {}
             }
             arming.logged = if told { line } else { arming.logged };
         }

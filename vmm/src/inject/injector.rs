@@ -195,8 +195,8 @@ impl Injector {
             line.back_ns = ns;
         }
         match (arming.wish.is_over(), arming.touched) {
-            // A poisoned page is gone for good.
-            _ if arming.poisoned => {}
+            // A poisoned page is gone for good, whether anybody has noticed or not.
+            _ if arming.action == Action::Poison => {}
             (true, _) => self.disarm(&mut state, page),
             // What nobody has touched simply stays.
             (false, false) => {}

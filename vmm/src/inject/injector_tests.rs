@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use refault_abi::doorbell::{TrapRecord, access};
 use refault_abi::fs;
+use refault_abi::doorbell::TIMES_POISON;
 use refault_abi::grant::Tag;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -338,18 +339,26 @@ fn a_touch_is_held_until_another_or_until_patience_ends() {
 
 #[test]
 fn a_poisoned_page_never_comes_back() {
-    let (i, notes, ram) = injector("read: poison");
-    announce(&i, &ram, PAGE, 1);
-    assert_eq!(i.touched(PAGE, &touch()), Decision::Poison);
-    assert_eq!(record(&ram).access, access::WRITE | access::POISON);
-    clear_busy(&ram);
-    i.page_back(PAGE);
-    assert!(i.is_away(PAGE));
-    assert_eq!(i.touched(PAGE, &touch()), Decision::Poison);
-    assert_eq!(notes.taken(), [("arm", PAGE)]);
-    let (counters, _) = i.finish();
-    assert!(counters.conserved());
-    assert_eq!((counters.poisoned, counters.poisoned_again, counters.reflected), (1, 1, 0));
+    let wish = |i: &Injector, _: &GuestRam| i.page_away(PAGE, TIMES_POISON);
+    let rule = |i: &Injector, ram: &GuestRam| announce(i, ram, PAGE, 1);
+    let ways: [(&str, &dyn Fn(&Injector, &GuestRam)); 2] = [("guest: allow", &wish), ("read: poison", &rule)];
+    for (text, begin) in ways {
+        let (i, notes, ram) = injector(text);
+        begin(&i, &ram);
+        // In vain, before the first touch and after each.
+        i.page_back(PAGE);
+        for _ in 0..3 {
+            assert_eq!(i.touched(PAGE, &touch()), Decision::Poison);
+            assert_eq!(record(&ram).access, access::WRITE | access::POISON);
+            clear_busy(&ram);
+            i.page_back(PAGE);
+            assert!(i.is_away(PAGE), "{text}");
+        }
+        assert_eq!(notes.taken(), [("arm", PAGE)]);
+        let (counters, _) = i.finish();
+        assert!(counters.conserved() && !i.is_away(PAGE), "{text}");
+        assert_eq!((counters.poisoned, counters.poisoned_again, counters.reflected), (1, 2, 0), "{text}");
+    }
 }
 
 #[test]

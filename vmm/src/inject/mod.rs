@@ -5,7 +5,7 @@
 //! | [`rule`], [`parse`] | what a user asks for, and reading it |
 //! | [`matcher`], [`disk`] | which sites, and which requests of disks, a set of rules wants |
 //! | [`draw`] | random shares that a seed repeats |
-//! | [`mechanism`], [`poison`], [`protnone`] | how a page goes away and how a touch is noticed |
+//! | [`mechanism`], [`poison`], [`protect`], [`writeprotect`] | how a page goes away and how a touch is noticed |
 //! | [`injector`] | what the doorbell, the processors and a session call; with it `book`, `decide`, [`physical`] |
 //! | [`trap`] | a touch as a value, and the line of the log that becomes of it |
 //! | [`decode`], [`walk`] | which virtual address the stopped instruction used |
@@ -33,13 +33,14 @@ mod notes;
 pub mod parse;
 pub mod physical;
 pub mod poison;
-pub mod protnone;
+pub mod protect;
 pub mod rule;
 mod show;
 pub mod trap;
 mod uffd;
 pub mod walk;
 mod wording;
+pub mod writeprotect;
 
 pub use counters::FaultCounters;
 pub use injector::Injector;

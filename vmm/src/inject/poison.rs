@@ -11,7 +11,7 @@ use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 
 use super::mechanism::{Mechanism, Notice, TrapPage};
-use super::uffd::{Uffd, UffdError};
+use super::uffd::{Purpose, Uffd, UffdError};
 
 /// Tries at arming a page that other vCPUs keep touching between the two steps.
 const ARM_TRIES: usize = 1000;
@@ -26,7 +26,7 @@ pub struct Poison {
 impl Poison {
     /// Registers the vCPU view of `ram`.
     pub fn new(ram: Arc<GuestRam>) -> Result<Self, UffdError> {
-        let uffd = Uffd::open()?;
+        let uffd = Uffd::open(Purpose::Poison)?;
         for piece in ram.pieces() {
             uffd.register(piece.vcpu_hva, piece.len)?;
         }

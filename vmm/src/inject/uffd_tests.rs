@@ -82,14 +82,15 @@ fn usable(what: &str, opened: Result<Uffd, UffdError>) -> Option<Uffd> {
 
 #[test]
 fn the_form_for_every_user_stops_the_kernel() {
-    if let Some(uffd) = usable("the_form_for_every_user_stops_the_kernel", Uffd::open()) {
+    if let Some(uffd) = usable("the_form_for_every_user_stops_the_kernel", Uffd::open(Purpose::Poison)) {
         poison_stops_the_kernel(&uffd);
     }
 }
 
 #[test]
 fn the_form_of_the_device_stops_the_kernel_too() {
-    let opened = from_device().map_err(|_| UffdError::NotPermitted).and_then(Uffd::with);
+    let opened =
+        from_device().map_err(|_| UffdError::NotPermitted).and_then(|file| Uffd::with(file, Purpose::Poison));
     if let Some(uffd) = usable("the_form_of_the_device_stops_the_kernel_too", opened) {
         poison_stops_the_kernel(&uffd);
     }

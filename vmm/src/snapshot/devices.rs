@@ -43,6 +43,11 @@ pub fn unfinished(disks: &[DiskHandle]) -> Vec<String> {
         .collect()
 }
 
+/// Faults that disks have carried out so far, whatever became of them.
+pub fn faults(disks: &[DiskHandle]) -> u64 {
+    disks.iter().map(|disk| disk.counters.get().injected.total()).fold(0, u64::saturating_add)
+}
+
 impl DeviceStates {
     /// Takes them. From here on disks can be put back to what they hold now. The processors stand still.
     pub fn take(serial: &Serial, disks: &[DiskHandle]) -> Self {

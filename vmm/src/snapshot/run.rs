@@ -51,6 +51,8 @@ pub struct Ran {
     pub console: String,
     /// Its disks as they are at the end, in the order of their announcement.
     pub disks: Vec<DiskContents>,
+    /// Faults that its disks carried out.
+    pub disk_faults: u64,
     /// What was not at rest when the guest ended: requests of disks that were never answered. Empty when all is well.
     pub unfinished: Vec<String>,
     /// From the decision to put the machine back until its processor could run.

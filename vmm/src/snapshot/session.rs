@@ -28,6 +28,7 @@ use crate::vcpu::thread::Vcpu;
 use crate::vm::End;
 use crate::vm::assemble::AssembleError;
 use crate::vm::config::{Config, Console, Disk};
+use crate::vm::devices::plan_faults;
 use crate::vm::console::Capture;
 use crate::vm::ending::Ending;
 use crate::vm::news::{Heard, News};
@@ -138,6 +139,7 @@ impl Session {
             return Err(SessionError::NotReady { how, console: console.text() });
         }
         parts.machine.stop_when_ready(false);
+        parts.lines.settle(&parts.vm).map_err(failed("KVM_IRQFD"))?;
         for processor in &processors {
             processor.take()?;
         }
@@ -177,6 +179,8 @@ impl Session {
         self.console.clear();
         self.parts.doorbell.begin(&self.mark.registers, run.argument);
         self.injector.restart(&run.rules, &self.mark.registered, run.log_sites, run.seed);
+        plan_faults(&self.parts.disks, &run.rules, run.seed);
+        let disk_faults = devices::faults(&self.parts.disks);
         self.parts.machine.resume();
         let running = Instant::now();
         go(&mut self.processors)?;
@@ -204,6 +208,7 @@ impl Session {
             events: told.events,
             console: self.console.text(),
             disks: devices::contents(&self.parts.disks),
+            disk_faults: devices::faults(&self.parts.disks).saturating_sub(disk_faults),
             unfinished,
             restore: running - begun,
             took: ended - running,
@@ -226,6 +231,8 @@ impl Session {
             processor.is_back()?;
         }
         done?;
+        // An interrupt of the last run that is still under way would arrive in this one.
+        self.parts.lines.settle(&self.parts.vm).map_err(failed("KVM_IRQFD"))?;
         for chip in &self.mark.chips {
             self.parts.vm.set_irqchip(chip).map_err(failed("KVM_SET_IRQCHIP"))?;
         }

@@ -73,7 +73,7 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// How pages are taken away.
     pub mechanism: Wanted,
-    /// A seed, only recorded.
+    /// What random shares in the rules are drawn from; 0 if none is given.
     pub seed: Option<u64>,
     /// The serial console.
     pub console: Console,

@@ -11,13 +11,16 @@ use refault_devices::serial::{COM1, COM1_IRQ, Serial};
 use refault_devices::virtio::blk::counters::Counters as BlkCounters;
 use refault_devices::virtio::blk::engine::overlay::Overlay;
 use refault_devices::virtio::blk::image::Image;
+use refault_devices::virtio::Work;
+use refault_devices::virtio::blk::faults::FaultPlan;
 use refault_devices::virtio::blk::subscriber::BlkSubscriber;
 use refault_devices::virtio::blk::{Block, DiskId};
 use refault_devices::virtio::interrupt::Interrupt;
 use refault_devices::virtio::mmio::{VirtioMmio, WINDOW_LEN};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::doorbell::{Doorbell, EntryPort};
+use crate::inject::Rule;
+use crate::inject::disk::DiskPlan;
 use crate::layout::{DOORBELL_BASE, GSI_COUNT, MMIO_WINDOW_STRIDE, VIRTIO_FIRST_GSI, VIRTIO_MMIO_BASE};
 use crate::memory::GuestRam;
 
@@ -26,6 +29,7 @@ use super::assemble::AssembleError;
 use super::config::{Console, Disk};
 use super::console::{ConsoleTimes, TimedOutput};
 use super::device_loop::Subscriber;
+use super::lines::Lines;
 
 /// What is typed when the console's input has come to its end: the end-of-file character, Ctrl-D.
 const END_OF_FILE: u8 = 0x04;
@@ -57,6 +61,8 @@ pub struct Devices {
     pub announcements: Vec<String>,
     /// Disks.
     pub disks: Vec<DiskHandle>,
+    /// Their interrupt lines.
+    pub lines: Lines,
     /// The console.
     pub serial: Arc<Serial>,
 }
@@ -64,7 +70,8 @@ pub struct Devices {
 impl Devices {
     /// The console and the exit port.
     pub fn new(vm: &VmFd, console: Console, times: Arc<ConsoleTimes>) -> Result<Self, AssembleError> {
-        let irq = line(vm, COM1_IRQ)?;
+        let mut lines = Lines::default();
+        let irq = lines.add(vm, COM1_IRQ)?;
         let output = Box::new(TimedOutput::new(console.output, times));
         let serial = Arc::new(Serial::new(irq, output).map_err(AssembleError::io("a serial console"))?);
         let mut devices = Self {
@@ -73,6 +80,7 @@ impl Devices {
             subscribers: Vec::new(),
             announcements: Vec::new(),
             disks: Vec::new(),
+            lines,
             serial: serial.clone(),
         };
         devices.ports.insert("serial", COM1, serial.clone())?;
@@ -115,7 +123,7 @@ impl Devices {
             }
         };
         let (counters, engine) = (block.counters().clone(), block.engine());
-        let interrupt = Arc::new(Interrupt::new(line(vm, gsi)?));
+        let interrupt = Arc::new(Interrupt::new(self.lines.add(vm, gsi)?));
         let device =
             Arc::new(VirtioMmio::new(block, interrupt, view).map_err(AssembleError::io("a virtio device"))?);
         for notify in device.notify_registers() {
@@ -134,11 +142,15 @@ impl Devices {
     }
 }
 
-/// An event descriptor behind interrupt line `gsi`.
-fn line(vm: &VmFd, gsi: u32) -> Result<EventFd, AssembleError> {
-    let event = EventFd::new(EFD_NONBLOCK).map_err(AssembleError::io("an interrupt line"))?;
-    vm.register_irqfd(&event, gsi).map_err(AssembleError::kvm("KVM_IRQFD"))?;
-    Ok(event)
+/// Has each disk carry out what `rules` want of it from now on; where they want nothing, it works as ever.
+pub fn plan_faults(disks: &[DiskHandle], rules: &[Rule], seed: u64) {
+    for (number, disk) in (0..).zip(disks) {
+        let plan = DiskPlan::new(rules, number, seed).map(|plan| Box::new(plan) as Box<dyn FaultPlan>);
+        disk.device.drive(|block| {
+            block.set_plan(plan);
+            Work::default()
+        });
+    }
 }
 
 /// The complete command line: devices first, so that nothing the user writes can hide them.

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod ending;
 pub mod event;
 pub mod handle;
+pub mod lines;
 pub mod machine;
 pub mod news;
 pub mod outcome;

@@ -18,8 +18,9 @@ use super::assemble::{self, AssembleError};
 use super::config::Config;
 use super::console::ConsoleTimes;
 use super::device_loop::DeviceLoop;
-use super::devices::{Devices, DiskHandle, command_line};
+use super::devices::{Devices, DiskHandle, command_line, plan_faults};
 use super::event::VmEvent;
+use super::lines::Lines;
 use super::machine::Machine;
 use super::patience;
 
@@ -35,6 +36,8 @@ pub struct Parts {
     pub serial: Arc<Serial>,
     /// Disks.
     pub disks: Vec<DiskHandle>,
+    /// Interrupt lines of the devices.
+    pub lines: Lines,
     /// When the console said something for the first time.
     pub console: Arc<ConsoleTimes>,
     /// What the machine tells.
@@ -80,6 +83,7 @@ impl Parts {
         for disk in &config.disks {
             devices.add_disk(&bare.vm, &bare.ram, disk)?;
         }
+        plan_faults(&devices.disks, &config.rules, config.seed.unwrap_or(0));
         let command_line = command_line(&devices.announcements, &config.command_line, &config.program)?;
         let kernel = bare.load(&config.kernel, config.image.as_deref(), &command_line)?;
         if let Some(injector) = &injector {
@@ -94,6 +98,7 @@ impl Parts {
             doorbell,
             serial: devices.serial,
             disks: devices.disks,
+            lines: devices.lines,
             console,
             news,
             tell,
@@ -115,7 +120,9 @@ fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>
     }
     let mechanism = mechanism::choose(ram, config.mechanism)?;
     let seed = config.seed.unwrap_or(0);
-    Ok(Some(Arc::new(Injector::new(ram.clone(), mechanism, config.cpus, &config.rules, seed))))
+    let writes = mechanism::for_writes(ram, mechanism.as_ref());
+    let injector = Injector::new(ram.clone(), mechanism, config.cpus, &config.rules, seed);
+    Ok(Some(Arc::new(injector.with_writes_by(writes))))
 }
 
 /// What rules have to know of the machine beside its memory.

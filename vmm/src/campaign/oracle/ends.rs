@@ -34,7 +34,10 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         return found;
     }
     if experiment.kind == Kind::Forever && !evidence.was_rejected() {
-        found.push(finding(Verdict::Failed, "the fault lasted, and no operation ended in the error specified".into()));
+        found.push(finding(
+            Verdict::Failed,
+            "the fault lasted, and no operation ended in the error specified".into(),
+        ));
     }
     if let [site] = experiment.aimed.as_slice() {
         let mut pages: BTreeMap<(u32, u32), u64> = BTreeMap::new();
@@ -44,7 +47,8 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         let allowed = site.faults_allowed(FAULTS_PER_PAGE);
         for ((request, page), faults) in pages {
             if faults > allowed {
-                let why = format!("page {page} of request {request} met {faults} faults; {allowed} are the bound");
+                let why =
+                    format!("page {page} of request {request} met {faults} faults; {allowed} are the bound");
                 found.push(finding(Verdict::Failed, why));
             }
         }

@@ -30,10 +30,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         .into_iter()
         .try_fold(0_u64, |sum, counter| Some(sum.wrapping_add(evidence.counted(counter)?)));
     if let Some(noticed) = noticed.filter(|noticed| *noticed != counters.all_reflected()) {
-        add(format!(
-            "the guest was given {} faults and counted {noticed}",
-            counters.all_reflected()
-        ));
+        add(format!("the guest was given {} faults and counted {noticed}", counters.all_reflected()));
     }
     // Marks belong to operations that lend with TRY, which are those that rules can name.
     let aimed = matches!(evidence.experiment.level, Level::One | Level::Two) && evidence.is_hardened();

@@ -17,7 +17,8 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         Ok(tree) => {
             for claim in evidence.told.files().iter().filter(|claim| claim.disk == 0) {
                 let there = tree.get(&claim.path);
-                let is = there.is_some_and(|e| e.size == claim.bytes && format!("{:016x}", e.fnv) == claim.fnv);
+                let is =
+                    there.is_some_and(|e| e.size == claim.bytes && format!("{:016x}", e.fnv) == claim.fnv);
                 if !is {
                     found.push(damaged(format!(
                         "{}: the program said {} bytes with sum {}; the disk has {there:?}",

@@ -128,9 +128,9 @@ impl TryFrom<String> for Oracle {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        ALL.into_iter().find(|oracle| oracle.name() == name).ok_or_else(|| {
-            format!("{name:?} is no oracle; there are {}", ALL.map(Oracle::name).join(", "))
-        })
+        ALL.into_iter()
+            .find(|oracle| oracle.name() == name)
+            .ok_or_else(|| format!("{name:?} is no oracle; there are {}", ALL.map(Oracle::name).join(", ")))
     }
 }
 

@@ -36,7 +36,14 @@ struct Cluster {
 
 impl Cluster {
     fn of(value: u64) -> Self {
-        Self { value, written: None, first_return: u64::MAX, last_call: 0, reads: 0, earliest_read_return: u64::MAX }
+        Self {
+            value,
+            written: None,
+            first_return: u64::MAX,
+            last_call: 0,
+            reads: 0,
+            earliest_read_return: u64::MAX,
+        }
     }
 
     fn is_forward(&self) -> bool {
@@ -50,7 +57,10 @@ pub fn unordered(ops: &[Op]) -> Vec<String> {
     for op in ops {
         slots.entry(op.slot).or_default().push(*op);
     }
-    slots.into_iter().filter_map(|(slot, ops)| register(&ops).err().map(|why| format!("slot {slot}: {why}"))).collect()
+    slots
+        .into_iter()
+        .filter_map(|(slot, ops)| register(&ops).err().map(|why| format!("slot {slot}: {why}")))
+        .collect()
 }
 
 fn register(ops: &[Op]) -> Result<(), String> {
@@ -85,7 +95,9 @@ fn register(ops: &[Op]) -> Result<(), String> {
     let mut backward = Vec::new();
     for cluster in clusters.into_values() {
         let value = cluster.value;
-        let Some(written) = cluster.written else { return Err(format!("{value} was read, and nobody wrote it")) };
+        let Some(written) = cluster.written else {
+            return Err(format!("{value} was read, and nobody wrote it"));
+        };
         if cluster.earliest_read_return < written.call {
             return Err(format!("{value} was read before it was written"));
         }

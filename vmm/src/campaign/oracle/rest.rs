@@ -15,7 +15,8 @@ use super::{Evidence, Finding, Oracle};
 pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
     let leak = |why: String| Finding::new(Oracle::Rest, Verdict::Leak, why);
     let failed = evidence.told.cases().filter(|case| !case.ok && oracle_of(case) == Oracle::Rest);
-    let mut found: Vec<Finding> = failed.map(|case| leak(format!("{}: {}", case.name, case.detail))).collect();
+    let mut found: Vec<Finding> =
+        failed.map(|case| leak(format!("{}: {}", case.name, case.detail))).collect();
     if !evidence.has_ended() {
         return found;
     }

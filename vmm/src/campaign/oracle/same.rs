@@ -20,8 +20,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let mut different = Vec::new();
-    let cases: Vec<(String, bool)> =
-        evidence.told.cases().map(|case| (case.name.clone(), case.ok)).collect();
+    let cases: Vec<(String, bool)> = evidence.told.cases().map(|case| (case.name.clone(), case.ok)).collect();
     for (here, there) in cases.iter().zip(&baseline.cases) {
         if here != there {
             different.push(format!("case {here:?} where the fault-free run has {there:?}"));

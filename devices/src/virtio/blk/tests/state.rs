@@ -154,12 +154,20 @@ fn the_loop_may_be_running_all_the_time() {
                     subscriber.poll();
                 }
             });
+            let mut kicks = rig.counts().kicks;
             for round in 0..300 {
+                // Nobody acts on a kick of the time before.
+                let late = rig.counts().kicks != kicks;
+                if late {
+                    end.store(true, SeqCst);
+                }
+                assert!(!late, "{engine} {round}");
                 for i in 0..round % 6 {
                     rig.begin_read(i, DATA + i * 512);
                     rig.notify();
                 }
                 rig.put_back(&moment);
+                kicks = rig.counts().kicks;
                 let quiet = rig.bytes(0, RAM_END as usize) == moment.ram && rig.line.read().is_err();
                 if !quiet {
                     end.store(true, SeqCst);

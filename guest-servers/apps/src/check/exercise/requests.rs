@@ -45,7 +45,7 @@ const SOURCE: u32 = 0x61;
 const BEFORE: u32 = 0x62;
 const WRITTEN: u32 = 0x100;
 /// Links in the directory that is listed, with the longest names there can be.
-const NAMES: u32 = 60;
+const NAMES: u32 = 36;
 /// Bytes of a symbolic link's target.
 const TARGET: u64 = 900;
 

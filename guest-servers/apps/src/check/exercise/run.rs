@@ -91,7 +91,11 @@ fn work(suite: &mut Suite, argument: Argument, told: bool, prepared: &mut Prepar
             one(suite, "pipes", |since| pipes::run(seed, clients, operations, since));
             one(suite, "crowd", |since| crowd::run(seed, clients.max(2), operations, told, since));
         }
-        14 => one(suite, "touch", |since| touch::run(seed, argument.operations(TOUCH), since)),
+        14 => {
+            let since = Gauges::now();
+            let step = touch::run(seed, argument.operations(TOUCH), &since);
+            suite.report("touch", &since.record_with_touches(), &outcome(step));
+        }
         number => suite.check("workload", |_| Err(alloc::format!("there is no workload {number}"))),
     }
 }

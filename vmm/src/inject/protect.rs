@@ -1,4 +1,4 @@
-//! Taking a page away by PROT_NONE, where userfaultfd is not allowed.
+//! Taking a page away by its protection: PROT_NONE, where userfaultfd is not allowed, and PROT_READ, which stops writes only.
 //!
 //! Needs no permission, but KVM_RUN then fails with a bare EFAULT: which page it was has to be found from the
 //! stopped instruction, and each armed page splits the mapping in the host.
@@ -9,18 +9,19 @@ use std::sync::Arc;
 use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 
-use super::mechanism::{Mechanism, Notice, TrapPage};
+use super::mechanism::{Mechanism, Notice, Stops, TrapPage};
 
 /// See the [module documentation](self).
 #[derive(Debug)]
-pub struct ProtNone {
+pub struct Protect {
     ram: Arc<GuestRam>,
+    stops: Stops,
 }
 
-impl ProtNone {
+impl Protect {
     /// A mechanism for `ram`.
-    pub fn new(ram: Arc<GuestRam>) -> Self {
-        Self { ram }
+    pub fn new(ram: Arc<GuestRam>, stops: Stops) -> Self {
+        Self { ram, stops }
     }
 
     fn protect(&self, page: u64, protection: libc::c_int) -> io::Result<()> {
@@ -34,13 +35,26 @@ impl ProtNone {
     }
 }
 
-impl Mechanism for ProtNone {
+impl Mechanism for Protect {
     fn name(&self) -> &'static str {
-        "PROT_NONE"
+        match self.stops {
+            Stops::All => "PROT_NONE",
+            Stops::Writes => "PROT_READ",
+        }
+    }
+
+    fn stops(&self) -> Stops {
+        self.stops
     }
 
     fn arm(&self, page: u64) -> io::Result<()> {
-        self.protect(page, libc::PROT_NONE)
+        self.protect(
+            page,
+            match self.stops {
+                Stops::All => libc::PROT_NONE,
+                Stops::Writes => libc::PROT_READ,
+            },
+        )
     }
 
     fn disarm(&self, page: u64) -> io::Result<()> {
