@@ -13,7 +13,7 @@ use super::injector::Injector;
 use super::matcher::{Matcher, SiteName};
 use super::mechanism::AWAY_LIMIT;
 use super::physical::Physical;
-use super::rule::{AccessKind, Action, Times};
+use super::rule::{AccessKind, Action, PageClass, Times};
 use super::trap::FaultEvent;
 
 /// Why a page is away.
@@ -30,6 +30,7 @@ pub(super) enum Cause {
 /// The touches a rule of physical addresses means; others are let through.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Filter {
+    pub class: Option<PageClass>,
     pub access: Option<AccessKind>,
     pub vcpus: Option<Vec<u32>>,
 }
@@ -94,6 +95,8 @@ pub struct Registered {
     pub(super) site_page: Option<u64>,
     pub(super) kept: BTreeMap<u64, u64>,
     pub(super) direct_map: Option<u64>,
+    /// Pages of classes that only the guest can name.
+    pub(super) named: BTreeMap<u64, PageClass>,
 }
 
 /// Why a page never goes away.

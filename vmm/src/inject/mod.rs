@@ -18,6 +18,7 @@
 //! site page countdown.
 
 mod book;
+mod class;
 pub mod classes;
 pub mod counters;
 mod decide;
