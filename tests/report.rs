@@ -77,11 +77,11 @@ fn bad_input() {
     let place = tempfile::tempdir().unwrap();
     let report = |directory: &Path| refault([OsStr::new("report"), directory.as_ref()]);
     let said = report(place.path());
-    assert_eq!(said.code, Some(180));
+    assert_eq!(said.code, Some(179));
     assert!(said.err.contains("runs.jsonl could not be read"), "{}", said.err);
     std::fs::write(place.path().join("runs.jsonl"), "{}\n").unwrap();
     let said = report(place.path());
-    assert_eq!(said.code, Some(180));
+    assert_eq!(said.code, Some(179));
     assert!(said.err.contains("runs.jsonl:1: ") && said.err.contains("schema"), "{}", said.err);
     assert!(!place.path().join("report.html").exists());
     assert_eq!(refault([OsStr::new("report")]).code, Some(160));
