@@ -84,6 +84,7 @@ impl Sample {
             events: Vec::new(),
             console: String::new(),
             disks: Vec::new(),
+            disk_faults: 0,
             unfinished: Vec::new(),
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
