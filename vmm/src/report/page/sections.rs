@@ -243,7 +243,11 @@ pub fn failures(out: &mut String, document: &Document) {
     let (first, rest) = shown.split_at(shown.len().min(OPEN));
     list(out, first);
     if !rest.is_empty() {
-        put!(out, "<details><summary>{} more</summary>\n", several(rest.len() as u64, "failure", "failures"));
+        put!(
+            out,
+            "<details><summary>{}</summary>\n",
+            several(rest.len() as u64, "more failure", "more failures")
+        );
         list(out, rest);
         put!(out, "</details>\n");
     }

@@ -32,7 +32,7 @@ fn one(out: &mut String, retry: &Retry) {
     put!(
         out,
         "<p>The operation that met faults in the most attempts: <b>{}</b> in run <span class=\"id\">{}</span>, {} faults in {} attempts, under \
-         <code>{}</code>; verdict {}. The attempt that went through met no fault and is not drawn.</p>\n<pre class=\"rule\">{}</pre>\n",
+         <code>{}</code>; verdict {}. An attempt without a fault has no times and is not drawn.</p>\n<pre class=\"rule\">{}</pre>\n",
         Escaped(&retry.operation),
         Escaped(&retry.id),
         retry.faults.len(),
