@@ -106,7 +106,7 @@ fn sums(ran: &Ran) -> Sums {
         resolved: counters.resolved,
         never_touched: counters.never_touched,
         reflected_again: counters.reflected_again,
-        disk: 0,
+        disk: ran.disk_faults,
     }
 }
 

@@ -85,6 +85,7 @@ impl Sample {
             console: String::new(),
             disks: Vec::new(),
             unfinished: Vec::new(),
+            disk_faults: 0,
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
         };
