@@ -166,6 +166,7 @@ impl Machine {
             console: String::new(),
             disks: Vec::new(),
             unfinished: Vec::new(),
+            disk_faults: 0,
             restore: Duration::from_micros(1),
             took: Duration::from_micros(1),
         }
