@@ -129,6 +129,7 @@ impl<'a, L: Laboratories> Bench<'a, L> {
         let run = Run {
             rules,
             argument: experiment.argument.pack(),
+            seed: experiment.seed,
             timeout: Some(self.shared.timeout),
             log_sites: experiment.log_sites,
             seed: experiment.seed,

@@ -170,7 +170,8 @@ mod tests {
             assert!(kinds.contains(kind), "{kind} of {kinds:?}");
         }
         assert!(rules.len() > 1000, "{}", rules.len());
-        let other = Plan { seed: 2, ..plan.clone() };
+        let mut other = plan.clone();
+        other.seed = 2;
         let same =
             (0..100).filter(|&n| draw(&plan, "", n).unwrap().rules == draw(&other, "", n).unwrap().rules);
         assert!(same.count() < 20);

@@ -86,6 +86,7 @@ impl Sample {
             disks: Vec::new(),
             disk_faults: 0,
             unfinished: Vec::new(),
+            disk_faults: 0,
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
         };
