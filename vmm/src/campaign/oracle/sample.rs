@@ -13,6 +13,7 @@ use crate::campaign::tree::{Entry, Inspected, Tree};
 use crate::campaign::workload::{self, Argument};
 use crate::inject::FaultCounters;
 use crate::inject::injector::FaultEvent;
+use crate::inject::trap::{Answer, Via};
 use crate::inject::matcher::SiteName;
 use crate::inject::rule::{AccessKind, Side};
 use crate::snapshot::Ran;
@@ -119,14 +120,27 @@ impl Sample {
 fn fault() -> FaultEvent {
     FaultEvent {
         sequence: 0,
+        answer: Answer::Resolved,
         gpa: 0x20_0000,
         gva: 0x40_0000,
         rip: 0x1000,
         write: true,
+        fetch: false,
         user: false,
+        cpl: 0,
+        vcpu: 0,
+        via: Via::BusError,
+        mechanism: "poison",
+        operation: 0,
         request: 0,
         attempt: 0,
+        copy: 0,
         page: 0,
+        side: None,
+        exit_ns: 0,
+        decided_ns: 0,
+        resumed_ns: 0,
+        back_ns: 0,
     }
 }
 
