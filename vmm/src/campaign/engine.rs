@@ -265,3 +265,7 @@ async fn survey<L: Laboratories>(
 pub fn is_fault_free(experiment: &Experiment) -> bool {
     experiment.kind == Kind::None
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

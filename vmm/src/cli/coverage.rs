@@ -12,7 +12,7 @@ const EXAMPLES: &str = "Examples:
   refault coverage campaign-level1
   refault coverage part-* --floor 1.0 --markdown docs/coverage.md
 
-Exit codes: 0, 177 coverage is below the floor, 169 a directory could not be read or the page not be written.";
+Exit codes: 0, 177 coverage is below the floor, 179 a directory could not be read, 169 the page not be written.";
 
 /// Say what campaigns have visited of what is known
 #[derive(Debug, clap::Args)]
@@ -39,8 +39,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Says it, and the exit code.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let output_failed = |why| Failure::new(ExitCode::Output, why);
-    let loaded = coverage::load(&args.directories).map_err(|why| output_failed(anyhow::anyhow!(why)))?;
+    let output_failed = |why: anyhow::Error| Failure::new(ExitCode::Output, why);
+    let loaded = coverage::load(&args.directories).map_err(|why| Failure::new(ExitCode::Records, why))?;
     let coverage = Coverage::of(&loaded.records, &loaded.listings, &[], &[]);
     output::result(format_args!(
         "{} runs, {} faults\nsites {} of {}\npairs {} of {}\n",

@@ -5,8 +5,8 @@
 pub mod bench;
 pub mod campaign;
 pub mod campaign_report;
+pub mod config_file;
 pub mod coverage;
-
 pub mod disk;
 pub mod export;
 pub mod mkfs;

@@ -11,6 +11,7 @@ use crate::layout::PAGE_SIZE;
 use super::counters::FaultCounters;
 use super::injector::Injector;
 use super::matcher::{Matcher, SiteName};
+use super::mechanism::AWAY_LIMIT;
 use super::physical::Physical;
 use super::rule::{AccessKind, Action, PageClass, Times};
 use super::trap::FaultEvent;
@@ -179,7 +180,12 @@ impl Injector {
         let wants_writes =
             matches!(&cause, Cause::Memory(filter) if filter.access == Some(AccessKind::Write));
         let writes_only = wants_writes && self.writes.is_some();
-        if refused || state.away.len() >= self.way(writes_only).most() {
+        let most = match cause {
+            Cause::Memory(_) => self.way(writes_only).most(),
+            // What a guest can ask for has the same limit with every mechanism.
+            Cause::Site(_) | Cause::Guest => AWAY_LIMIT,
+        };
+        if refused || state.away.len() >= most {
             return false;
         }
         if let Err(why) = self.way(writes_only).arm(page) {
@@ -195,7 +201,7 @@ impl Injector {
                 action,
                 number,
                 touched: false,
-                    wish,
+                wish,
                 held_until: None,
                 logged: None,
                 writes_only,

@@ -37,7 +37,7 @@ pub mod order;
 pub mod rest;
 pub mod same;
 #[cfg(test)]
-mod sample;
+pub(super) mod sample;
 pub mod told;
 
 pub use told::Told;

@@ -13,7 +13,6 @@ use crate::campaign::tree::{Entry, Inspected, Tree};
 use crate::campaign::workload::{self, Argument};
 use crate::inject::FaultCounters;
 use crate::inject::injector::FaultEvent;
-use crate::inject::trap::{Answer, Via};
 use crate::inject::matcher::SiteName;
 use crate::inject::rule::{AccessKind, Side};
 use crate::snapshot::Ran;
@@ -64,7 +63,7 @@ impl Sample {
         ] {
             after[counter as usize] = value;
         }
-        let fault = FaultEvent { sequence: 1, request: 1, attempt: 1, page: 1, ..fault() };
+        let fault = fault_at(1, &site());
         let entry = Entry { kind: 'f', size: 3, links: 1, fnv: 0xe71f_a219_0541_574b };
         let tree = Tree::of(BTreeMap::from([("/x".to_owned(), entry)]));
         let ran = Ran {
@@ -85,6 +84,7 @@ impl Sample {
             events: Vec::new(),
             console: String::new(),
             disks: Vec::new(),
+            disk_faults: 0,
             unfinished: Vec::new(),
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
@@ -117,30 +117,21 @@ impl Sample {
     }
 }
 
-fn fault() -> FaultEvent {
+/// A fault of a copy that was reflected at `site`.
+pub fn fault_at(sequence: u64, site: &SiteName) -> FaultEvent {
     FaultEvent {
-        sequence: 0,
-        answer: Answer::Resolved,
+        sequence,
         gpa: 0x20_0000,
         gva: 0x40_0000,
         rip: 0x1000,
-        write: true,
-        fetch: false,
-        user: false,
-        cpl: 0,
-        vcpu: 0,
-        via: Via::BusError,
-        mechanism: "poison",
-        operation: 0,
-        request: 0,
-        attempt: 0,
-        copy: 0,
-        page: 0,
-        side: None,
-        exit_ns: 0,
-        decided_ns: 0,
-        resumed_ns: 0,
-        back_ns: 0,
+        write: site.access == AccessKind::Write,
+        operation: site.operation,
+        request: site.request,
+        attempt: site.attempt,
+        copy: site.copy,
+        page: site.page,
+        side: Some(site.side),
+        ..FaultEvent::default()
     }
 }
 
