@@ -180,3 +180,28 @@ fn the_first_graph_of_a_wedged_guest_is_told() {
         .collect();
     assert_eq!(graphs, ["wait-for: mfs -> vm"]);
 }
+
+#[test]
+fn pages_of_a_class_can_be_named_and_nothing_else() {
+    use crate::inject::notes::injector_for;
+    let (injector, notes, ram) = injector_for(&["gpa=ram class=granttables: delay=0s"], 0);
+    injector.arm_memory(std::collections::BTreeMap::new());
+    let console = Arc::new(ConsoleTimes::new(Instant::now()));
+    let (news, _heard) = unbounded_channel();
+    let d = Doorbell::new(ram, Some(Arc::new(injector)), 1, Instant::now(), console, news);
+    assert_ne!(read(&d, reg::FEATURES).unwrap() & feature::CLASSES, 0);
+    let name = |value: u64| d.write(reg::CLASS_PAGE, &value.to_le_bytes());
+    // A class that is none, and what is no RAM.
+    for bad in [0x8003, 0x8fff, MIN_RAM | 1, u64::MAX & !0xfff | 1] {
+        assert_eq!(name(bad), Access::Refused(Refusal::Forbidden), "{bad:#x}");
+    }
+    assert_eq!(read(&d, reg::CLASS_PAGE), None);
+    assert!(notes.taken().is_empty());
+    assert_eq!(name(0x8001), Access::Done);
+    // In halves, too.
+    assert_eq!(d.write(reg::CLASS_PAGE, &0x9001_u32.to_le_bytes()), Access::Done);
+    assert_eq!(d.write(reg::CLASS_PAGE + 4, &0_u32.to_le_bytes()), Access::Done);
+    assert_eq!(notes.taken(), [("arm", 0x8000), ("arm", 0x9000)]);
+    let (without, _heard) = doorbell();
+    assert_eq!(without.write(reg::CLASS_PAGE, &[0; 8]), Access::Refused(Refusal::Forbidden));
+}

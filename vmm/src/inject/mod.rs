@@ -29,7 +29,7 @@ pub mod injector;
 pub mod matcher;
 pub mod mechanism;
 #[cfg(test)]
-mod notes;
+pub(crate) mod notes;
 pub mod parse;
 pub mod physical;
 pub mod poison;
