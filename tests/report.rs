@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use browser::{BROWSER, Shown, show};
+use browser::{BROWSER, MAKERS, Shown, show};
 use common::command::refault;
 use common::{Need, Suite};
 use serde_json::Value;
@@ -37,7 +37,7 @@ struct Made {
 fn made() -> Made {
     let place = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|name| place.path().join(name));
-    [&a, &b].map(|directory| std::fs::create_dir(directory).unwrap());
+    [&a, &b].into_iter().for_each(|directory| std::fs::create_dir(directory).unwrap());
     fixture::write([&a, &b]);
     let json = place.path().join("report.json");
     let said = refault([OsStr::new("report"), a.as_ref(), b.as_ref(), "--json".as_ref(), json.as_ref()]);
@@ -77,11 +77,11 @@ fn bad_input() {
     let place = tempfile::tempdir().unwrap();
     let report = |directory: &Path| refault([OsStr::new("report"), directory.as_ref()]);
     let said = report(place.path());
-    assert_eq!(said.code, Some(176));
+    assert_eq!(said.code, Some(179));
     assert!(said.err.contains("runs.jsonl could not be read"), "{}", said.err);
     std::fs::write(place.path().join("runs.jsonl"), "{}\n").unwrap();
     let said = report(place.path());
-    assert_eq!(said.code, Some(176));
+    assert_eq!(said.code, Some(179));
     assert!(said.err.contains("runs.jsonl:1: ") && said.err.contains("schema"), "{}", said.err);
     assert!(!place.path().join("report.html").exists());
     assert_eq!(refault([OsStr::new("report")]).code, Some(160));
@@ -94,6 +94,8 @@ fn picture(place: &Path, name: &str) -> PathBuf {
 
 fn shown() {
     let made = made();
+    let text = std::fs::read_to_string(&made.page).unwrap();
+    assert!(MAKERS.iter().chain(&["http:", "https:", "src="]).all(|outside| !text.contains(outside)));
     let place = tempfile::tempdir().unwrap();
     for (name, dark) in [("report-light.png", false), ("report-dark.png", true)] {
         let Shown { size, colours, plain, requests } =

@@ -1,7 +1,8 @@
 //! A page as a browser shows it, and every address the browser asked for.
 //!
 //! The one thing to hold in mind: the browser is given a proxy for everything, loopback too, and the proxy is ours. A page that asks for
-//! anything outside itself shows up there, whatever the way in which it asks.
+//! anything outside itself shows up there, whatever the way in which it asks. The browser asks its maker's hosts for things of its own,
+//! whatever it is told; those are left out, and that the page does not name them is for a search in its text.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,6 +15,9 @@ use crate::common::{command, tool};
 
 /// The browser, as [`tool`] finds it.
 pub const BROWSER: &str = "chromium";
+
+/// Domains that the browser asks by itself.
+pub const MAKERS: [&str; 4] = [".google.com", ".googleapis.com", ".gvt1.com", ".gstatic.com"];
 
 /// What a browser made of a page.
 pub struct Shown {
@@ -50,9 +54,17 @@ pub fn show(page: &Path, picture: &Path, (width, height): (u32, u32), dark: bool
         .stdin(Stdio::null());
     let said = command::run(browser, &[]);
     assert!(picture.is_file(), "no picture of {}:\n{}", page.display(), said.all());
-    let requests = std::mem::take(&mut *requests.lock().unwrap());
+    let mut requests = std::mem::take(&mut *requests.lock().unwrap());
+    requests.retain(|line| !MAKERS.iter().any(|maker| host(line).ends_with(maker)));
     let (size, colours, plain) = look(picture);
     Shown { size, colours, plain, requests }
+}
+
+/// The host of a request's first line: `GET http://host/… HTTP/1.1` or `CONNECT host:443 HTTP/1.1`.
+fn host(line: &str) -> &str {
+    let target = line.split_whitespace().nth(1).unwrap_or_default();
+    let target = target.split_once("://").map_or(target, |(_, rest)| rest);
+    target.split(['/', ':']).next().unwrap_or_default()
 }
 
 /// Notes a request, and answers that there is nothing.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::inject::Injector;
+use crate::inject::rule::PageClass;
 use crate::layout::PAGE_SIZE;
 use crate::memory::GuestRam;
 use crate::vm::action::Action;
@@ -118,7 +119,12 @@ impl Doorbell {
         match &self.injector {
             Some(injector) => {
                 let away = if injector.allows_guest() { feature::AWAY } else { 0 };
-                feature::REFLECT | feature::SITES | feature::REPORT | feature::ARGUMENT | away
+                feature::REFLECT
+                    | feature::SITES
+                    | feature::REPORT
+                    | feature::ARGUMENT
+                    | feature::CLASSES
+                    | away
             }
             None => feature::REPORT | feature::ARGUMENT,
         }
@@ -139,7 +145,7 @@ impl Doorbell {
                 Err(Refusal::ReadOnly)
             }
             // Halves of the 64-bit registers.
-            reg::TRAP_RECORDS..=reg::PAGE_AWAY if offset.is_multiple_of(8) => {
+            reg::TRAP_RECORDS..=reg::PAGE_AWAY | reg::CLASS_PAGE if offset.is_multiple_of(8) => {
                 self.lock().low_half = Some((offset, value));
                 Ok(None)
             }
@@ -205,6 +211,14 @@ impl Doorbell {
             }
             reg::EVENT => return Ok(self.event(value as u32, (value >> 32) as u32)),
             reg::ARGUMENT => return Err(Refusal::ReadOnly),
+            reg::CLASS_PAGE => {
+                let injector = self.injector.as_ref().ok_or(Refusal::Forbidden)?;
+                let class = PageClass::from_doorbell(value % PAGE_SIZE).ok_or(Refusal::Forbidden)?;
+                if !self.ram.contains(value - value % PAGE_SIZE, PAGE_SIZE) {
+                    return Err(Refusal::Forbidden);
+                }
+                injector.name_page(value, class);
+            }
             _ => return Err(Refusal::NoRegister),
         }
         Ok(None)
@@ -307,7 +321,9 @@ impl Device<Action> for Doorbell {
             reg::MAGIC => MAGIC,
             reg::VERSION => VERSION,
             reg::FEATURES => self.features(),
-            reg::TRAP_RECORDS..=reg::AWAY_TIMES => return Access::Refused(Refusal::WriteOnly),
+            reg::TRAP_RECORDS..=reg::AWAY_TIMES | reg::CLASS_PAGE => {
+                return Access::Refused(Refusal::WriteOnly);
+            }
             _ => return Access::Refused(Refusal::NoRegister),
         };
         if data.len() != 4 {

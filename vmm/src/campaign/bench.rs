@@ -131,6 +131,7 @@ impl<'a, L: Laboratories> Bench<'a, L> {
             argument: experiment.argument.pack(),
             timeout: Some(self.shared.timeout),
             log_sites: experiment.log_sites,
+            seed: experiment.seed,
         };
         let lab = self.lab(&experiment.words).await?;
         let made = lab.run(run).await;

@@ -4,6 +4,7 @@
 //! found something.
 
 use refault_abi::counters::Counter;
+use refault_abi::fs;
 
 use crate::snapshot::Ran;
 use crate::suite::verdict::Verdict;
@@ -100,12 +101,12 @@ fn sums(ran: &Ran) -> Sums {
         armed: counters.armed,
         trapped: counters.trapped,
         reflected: counters.reflected,
-        delayed: 0,
+        delayed: counters.delayed,
         poisoned: counters.poisoned,
         resolved: counters.resolved,
         never_touched: counters.never_touched,
         reflected_again: counters.reflected_again,
-        disk: 0,
+        disk: ran.disk_faults,
     }
 }
 
@@ -116,11 +117,23 @@ fn timeline(ran: &Ran) -> Vec<FaultTimes> {
     let told = ran.faults.iter().filter(|fault| fault.sequence != 0).take(TIMELINE);
     told.map(|fault| FaultTimes {
         sequence: fault.sequence,
-        owner: if fault.user { "user".into() } else { "kernel".into() },
+        owner: match (fault.operation, fault.user) {
+            (0, true) => "user".into(),
+            (0, false) => "kernel".into(),
+            (operation, _) => fs::operation_name(operation).into(),
+        },
         attempt: fault.attempt,
         page: fault.page,
-        access: if fault.write { "write".into() } else { "read".into() },
-        ..FaultTimes::default()
+        side: fault.side.map(|side| side.to_string()).unwrap_or_default(),
+        access: match (fault.fetch, fault.write) {
+            (true, _) => "fetch".into(),
+            (false, true) => "write".into(),
+            (false, false) => "read".into(),
+        },
+        exit: fault.exit_ns,
+        decided: fault.decided_ns,
+        resumed: fault.resumed_ns,
+        back: fault.back_ns,
     })
     .collect()
 }

@@ -165,6 +165,7 @@ impl Machine {
             events: Vec::new(),
             console: String::new(),
             disks: Vec::new(),
+            disk_faults: 0,
             unfinished: Vec::new(),
             restore: Duration::from_micros(1),
             took: Duration::from_micros(1),

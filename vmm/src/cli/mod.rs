@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod campaign;
 pub mod campaign_report;
+pub mod config_file;
 pub mod coverage;
 pub mod disk;
 pub mod export;

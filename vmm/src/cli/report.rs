@@ -155,6 +155,7 @@ pub fn stats_text(stats: &Stats) -> String {
             ("bytes read", disk.bytes_read),
             ("bytes written", disk.bytes_written),
             ("errors", disk.errors),
+            ("injected faults", disk.faults),
         ] {
             line(&format!("  {name}"), value.to_string());
         }

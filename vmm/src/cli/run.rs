@@ -13,7 +13,7 @@ use crate::demo;
 use crate::exit_code::{self, ExitCode};
 use crate::guest_image;
 use crate::inject::mechanism::Wanted;
-use crate::inject::parse_rule;
+use crate::inject::{Rule, parse_rule};
 use crate::mkfs;
 use crate::vm::assemble::AssembleError;
 use crate::vm::config::{Console, DEFAULT_MEMORY, Disk};
@@ -21,7 +21,7 @@ use crate::vm::patience::{EndSignal, PatientOutput};
 use crate::vm::{Config, End, Outcome, Vm};
 
 use super::terminal::RawMode;
-use super::{Failure, disk, output, report, size};
+use super::{Failure, config_file, disk, output, report, size};
 
 const EXAMPLES: &str = "Examples:
   refault run                                        the demo
@@ -30,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   refault run --disk disk.img,readonly=on -- ls -l /
   refault run -it --disk disk.img,overlay=on         the same shell; nothing of what it does reaches the image
   refault run --inject 'read page=1,7,last side=granter: reflect' --stats -- softread
+  refault run --config plan.toml
   refault run --kernel vmlinux --cmdline 'console=ttyS0' --timeout 30s
 
 Injection rules: FILTER : ACTION
@@ -69,6 +70,10 @@ pub struct Args {
     /// Kernel command line, in addition to the devices
     #[arg(long, value_name = "STR")]
     cmdline: Option<String>,
+    /// A TOML file with disk, cpus, mem, cmdline, seed, timeout, program, kernel, initrd and [[rule]] tables; what the command line
+    /// says counts
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
     /// Take guest pages away, see below; may be given several times
     #[arg(long, value_name = "RULE")]
     inject: Vec<String>,
@@ -190,16 +195,36 @@ impl Args {
             && self.disk.is_empty()
             && !self.interactive
             && self.inject.is_empty()
+            && self.config.is_none()
             && self.program.is_empty()
+    }
+
+    /// Takes what the command line does not say from the file it names, and gives the rules in it.
+    fn take_from_file(&mut self) -> Result<Vec<Rule>, Failure> {
+        let Some(path) = &self.config else { return Ok(Vec::new()) };
+        let file = config_file::read(path).map_err(|e| Failure::new(ExitCode::Usage, e))?;
+        self.disk.splice(0..0, file.disk);
+        self.cpus = self.cpus.or(file.cpus);
+        self.mem = self.mem.or(file.mem);
+        self.cmdline = self.cmdline.take().or(file.cmdline);
+        self.seed = self.seed.or(file.seed);
+        self.timeout = self.timeout.or(file.timeout);
+        self.kernel = self.kernel.take().or(file.kernel);
+        self.initrd = self.initrd.take().or(file.initrd);
+        if self.program.is_empty() {
+            self.program = file.program;
+        }
+        Ok(file.rules)
     }
 }
 
-async fn one(args: Args, started: Instant) -> Result<u8, Failure> {
+async fn one(mut args: Args, started: Instant) -> Result<u8, Failure> {
+    let file_rules = args.take_from_file()?;
     let (stats, json) = (args.stats, args.json.clone());
     let json_on_stdout = json.as_deref() == Some(Path::new("-"));
     let scratch = Scratch::default();
     let kernel = args.kernel.clone();
-    let (config, _terminal) = configure(args, started, json_on_stdout, &scratch)?;
+    let (config, _terminal) = configure(args, file_rules, started, json_on_stdout, &scratch)?;
     let mut request = report::Request {
         command_line: String::new(),
         rules: config.rules.iter().map(ToString::to_string).collect(),
@@ -253,12 +278,14 @@ impl Scratch {
 
 fn configure(
     args: Args,
+    file_rules: Vec<Rule>,
     started: Instant,
     json_on_stdout: bool,
     scratch: &Scratch,
 ) -> Result<(Config, Option<RawMode>), Failure> {
-    let rules = args.inject.iter().map(|r| parse_rule(r)).collect::<Result<Vec<_>, _>>();
-    let rules = rules.map_err(|e| Failure::new(ExitCode::Rule, e))?;
+    let said = args.inject.iter().map(|r| parse_rule(r)).collect::<Result<Vec<_>, _>>();
+    let mut rules = file_rules;
+    rules.extend(said.map_err(|e| Failure::new(ExitCode::Rule, e))?);
     let disks = args.disk.iter().map(|d| disk::parse(d)).collect::<Result<Vec<_>, _>>();
     let mut disks = disks.map_err(|e| Failure::new(ExitCode::Disk, e))?;
     let (kernel, image): (Arc<[u8]>, Option<Arc<[u8]>>) = match &args.kernel {

@@ -11,8 +11,9 @@ use crate::layout::PAGE_SIZE;
 use super::counters::FaultCounters;
 use super::injector::Injector;
 use super::matcher::{Matcher, SiteName};
+use super::mechanism::AWAY_LIMIT;
 use super::physical::Physical;
-use super::rule::{AccessKind, Action, Times};
+use super::rule::{AccessKind, Action, PageClass, Times};
 use super::trap::FaultEvent;
 
 /// Why a page is away.
@@ -29,6 +30,7 @@ pub(super) enum Cause {
 /// The touches a rule of physical addresses means; others are let through.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Filter {
+    pub class: Option<PageClass>,
     pub access: Option<AccessKind>,
     pub vcpus: Option<Vec<u32>>,
 }
@@ -93,6 +95,8 @@ pub struct Registered {
     pub(super) site_page: Option<u64>,
     pub(super) kept: BTreeMap<u64, u64>,
     pub(super) direct_map: Option<u64>,
+    /// Pages of classes that only the guest can name.
+    pub(super) named: BTreeMap<u64, PageClass>,
 }
 
 /// Why a page never goes away.
@@ -176,7 +180,12 @@ impl Injector {
         let wants_writes =
             matches!(&cause, Cause::Memory(filter) if filter.access == Some(AccessKind::Write));
         let writes_only = wants_writes && self.writes.is_some();
-        if refused || state.away.len() >= self.way(writes_only).most() {
+        let most = match cause {
+            Cause::Memory(_) => self.way(writes_only).most(),
+            // What a guest can ask for has the same limit with every mechanism.
+            Cause::Site(_) | Cause::Guest => AWAY_LIMIT,
+        };
+        if refused || state.away.len() >= most {
             return false;
         }
         if let Err(why) = self.way(writes_only).arm(page) {

@@ -11,7 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::book::{Arming, Cause, State};
 use super::injector::Injector;
-use super::rule::{Action, Awaited, Delay, UNTIL_LIMIT};
+use super::rule::{Action, Awaited, Delay, PageClass, UNTIL_LIMIT};
 use super::trap::{Answer, FaultEvent, Trap};
 
 /// Faults that are described one by one in reports; further ones are only counted.
@@ -149,6 +149,10 @@ impl Injector {
             let access = filter.access.is_none_or(|wanted| trap.kind().is_none_or(|is| is == wanted));
             let vcpu = filter.vcpus.as_ref().is_none_or(|vcpus| vcpus.contains(&u32::from(trap.vcpu)));
             if !access || !vcpu {
+                return Answer::Resolved;
+            }
+            let tellable = filter.class.is_none_or(PageClass::is_tellable);
+            if !tellable && !matches!(arming.action, Action::Delay(_)) {
                 return Answer::Resolved;
             }
         }

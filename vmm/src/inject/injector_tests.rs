@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use refault_abi::doorbell::TIMES_POISON;
-use refault_abi::doorbell::{TrapRecord, access};
+use refault_abi::doorbell::{TIMES_POISON, TrapRecord, access};
 use refault_abi::fs;
 use refault_abi::grant::Tag;
 use zerocopy::{FromZeros, IntoBytes};

@@ -2,7 +2,7 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`rule`], [`parse`] | what a user asks for, and reading it |
+//! | [`rule`], [`parse`], [`table`] | what a user asks for, and reading it, as text and in TOML files |
 //! | [`matcher`], [`disk`] | which sites, and which requests of disks, a set of rules wants |
 //! | [`draw`] | random shares that a seed repeats |
 //! | [`mechanism`], [`poison`], [`protect`], [`writeprotect`] | how a page goes away and how a touch is noticed |
@@ -18,6 +18,7 @@
 //! site page countdown.
 
 mod book;
+mod class;
 pub mod classes;
 pub mod counters;
 mod decide;
@@ -35,6 +36,7 @@ pub mod poison;
 pub mod protect;
 pub mod rule;
 mod show;
+pub mod table;
 pub mod trap;
 mod uffd;
 pub mod walk;

@@ -18,7 +18,7 @@ use super::injector::Injector;
 use super::rule::{Action, MemoryRule, PageClass, Rule, Span};
 
 /// Sets the draws of memory apart from those of sites.
-const MEMORY: u64 = 0x6d65_6d00;
+pub(super) const MEMORY: u64 = 0x6d65_6d00;
 
 /// What a machine has beside memory, as far as rules need it.
 pub struct Surroundings {
@@ -45,8 +45,8 @@ impl Surroundings {
 /// A rule, and whether it has taken effect.
 #[derive(Debug)]
 pub(super) struct Physical {
-    rule: MemoryRule,
-    filter: Arc<Filter>,
+    pub rule: MemoryRule,
+    pub filter: Arc<Filter>,
     done: bool,
 }
 
@@ -58,7 +58,8 @@ impl Physical {
             _ => None,
         });
         let with_filter = |rule: MemoryRule| {
-            let filter = Arc::new(Filter { access: rule.access, vcpus: rule.vcpus.clone() });
+            let filter =
+                Arc::new(Filter { class: rule.class, access: rule.access, vcpus: rule.vcpus.clone() });
             Self { rule, filter, done: false }
         };
         memory.map(with_filter).collect()
@@ -88,10 +89,16 @@ impl Injector {
         }
         // The rings are asked for outside the lock: a disk's lock is taken for it.
         if let Some(around) = self.surroundings.get() {
-            tables.extend(pages_of(&around.kernel).map(|page| (page, PageClass::Kernel)));
+            for page in pages_of(&around.kernel) {
+                // What is found by the registers in the kernel's image is what it is.
+                tables.entry(page).or_insert(PageClass::Kernel);
+            }
             tables.extend(pages_of(&(around.rings)()).map(|page| (page, PageClass::Virtqueues)));
         }
         let mut state = self.lock();
+        for (page, class) in &state.registered.named {
+            tables.entry(*page).or_insert(*class);
+        }
         let have_records = state.registered.records.is_some();
         let seed = state.seed;
         for index in 0..state.memory.len() {

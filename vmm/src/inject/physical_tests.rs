@@ -1,5 +1,7 @@
 //! Which pages rules of physical addresses take away, and when.
 
+use vm_memory::Bytes;
+
 use super::*;
 use crate::inject::injector::Decision;
 use crate::inject::notes::{Notes, RECORDS, injector_for, touch_at};
@@ -88,4 +90,36 @@ fn touches_that_are_not_meant_are_let_through() {
         assert_eq!(i.touched(0x8000, &touch_at(0x8000)), decision, "{rule}");
         assert!(i.finish().0.conserved());
     }
+}
+
+#[test]
+fn where_only_writes_are_meant_only_writes_stop() {
+    let rules: Vec<Rule> = ["gpa=0x8000 access=write: delay=0s", "gpa=0x9000 access=read: delay=0s"]
+        .map(|rule| crate::inject::parse_rule(rule).unwrap())
+        .into();
+    let ram = Arc::new(GuestRam::new(MIN_RAM).unwrap());
+    let (all, writes) = (Notes::default(), Notes::default());
+    let injector = Injector::new(ram, Box::new(all.clone()), 1, &rules, 0)
+        .with_writes_by(Some(Box::new(writes.clone())));
+    injector.arm_memory(BTreeMap::new());
+    injector.page_back(0x8000);
+    injector.page_back(0x9000);
+    assert_eq!(writes.taken(), [("arm", 0x8000), ("disarm", 0x8000)]);
+    assert_eq!(all.taken(), [("arm", 0x9000), ("disarm", 0x9000)]);
+}
+
+#[test]
+fn a_page_that_is_to_be_reflected_more_than_once_stays() {
+    let (i, _notes, ram) = injector_for(&["gpa=0x8000: reflect*2", "gpa=0x9000: reflect*forever"], 0);
+    i.set_records(Some(RECORDS));
+    i.arm_memory(BTreeMap::new());
+    for (page, stays) in [(0x8000, [true, false]), (0x9000, [true, true])] {
+        for stays in stays {
+            assert_eq!(i.touched(page, &touch_at(page)), Decision::Reflect);
+            ram.device_view().write_obj(0_u32, vm_memory::GuestAddress(RECORDS)).unwrap();
+            i.page_back(page);
+            assert_eq!(i.is_away(page), stays, "{page:#x}");
+        }
+    }
+    assert!(i.finish().0.conserved());
 }

@@ -130,6 +130,10 @@ pub enum PageClass {
     Descriptors,
     /// Rings of virtio devices.
     Virtqueues,
+    /// Registered tables of grants.
+    GrantTables,
+    /// Registered tables of asynchronous messages.
+    Messages,
 }
 
 /// A part of all, in millionths.

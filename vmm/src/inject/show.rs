@@ -38,6 +38,8 @@ words! {
         PageTables = "pagetables",
         Descriptors = "descriptors",
         Virtqueues = "virtqueues",
+        GrantTables = "granttables",
+        Messages = "messages",
     }
 }
 

@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::rule::{AccessKind, Side};
 
 /// What the host noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// A pending SIGBUS.
+    #[default]
     BusError,
     /// KVM_RUN failed.
     RunFailed,
@@ -59,10 +60,11 @@ impl Trap {
 }
 
 /// What was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The guest got a page fault.
+    #[default]
     Reflected,
     /// The access was let through.
     Resolved,
@@ -73,7 +75,7 @@ pub enum Answer {
 }
 
 /// One line of the fault log. Times are nanoseconds since the machine was started, or put back to its ready mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct FaultEvent {
     /// Number of the trap that the guest was told of; 0 for one that it was not.
     pub sequence: u64,

@@ -330,7 +330,11 @@ fn awaited(word: Word<'_>) -> Read<Awaited> {
 }
 
 fn class(word: Word<'_>) -> Read<PageClass> {
-    word_of(PageClass::WORDS, word, "a class of pages: kernel, pagetables, descriptors or virtqueues")
+    word_of(
+        PageClass::WORDS,
+        word,
+        "a class of pages: kernel, pagetables, descriptors, virtqueues, granttables or messages",
+    )
 }
 
 fn share(word: Word<'_>) -> Read<Share> {

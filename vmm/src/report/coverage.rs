@@ -215,7 +215,7 @@ fn row(operation: &str, side: &str, access: &str) -> Option<Row> {
 /// The row of a site in the rule language.
 fn row_of_site(aim: &str) -> Option<Row> {
     let filter = aim.split(':').next().unwrap_or_default();
-    let Rule::Site(rule) = parse_rule(&format!("{filter}: reflect")).ok()? else { return None };
+    let Ok(Rule::Site(rule)) = parse_rule(&format!("{filter}: reflect")) else { return None };
     row(fs::operation_name(rule.operation?), &rule.side?.to_string(), &rule.access?.to_string())
 }
 

@@ -13,7 +13,7 @@ use crate::campaign::record::{RunRecord, Sums};
 use super::coverage::{Matrix, matrices};
 use super::distribution::{Collector, Distribution};
 use super::latency::{Latency, latencies};
-use super::read::Runs;
+use super::read::{Place, Runs};
 use super::retry::{Retry, longest};
 
 /// Schema of the document.
@@ -161,7 +161,7 @@ impl Document {
             repeated_lines: runs.repeated,
             cut_off: runs.cut_off.clone(),
             verdicts: verdicts(records),
-            failures: failing.map(|(record, place)| failure(record, &place.file)).collect(),
+            failures: failing.map(|(record, place)| failure(record, place)).collect(),
             coverage: matrices(records),
             given: given(&faults),
             faults,
@@ -213,7 +213,7 @@ fn verdicts(records: &[RunRecord]) -> Vec<Verdicts> {
     policies.into_values().collect()
 }
 
-fn failure(record: &RunRecord, file: &std::path::Path) -> Failure {
+fn failure(record: &RunRecord, place: &Place) -> Failure {
     Failure {
         id: record.id.clone(),
         policy: record.words.clone(),
@@ -224,9 +224,9 @@ fn failure(record: &RunRecord, file: &std::path::Path) -> Failure {
         why: record.why.clone(),
         rules: record.rules.clone(),
         replay: format!(
-            "refault replay {} --run {}",
-            quoted(&file.display().to_string()),
-            quoted(&record.id)
+            "sed -n {}p {} | refault replay /dev/stdin",
+            place.line,
+            quoted(&place.file.display().to_string())
         ),
     }
 }
@@ -333,10 +333,10 @@ mod tests {
 
     #[test]
     fn a_command_to_repeat_a_run_survives_a_shell() {
-        let bad = RunRecord { id: "it's $(x)".into(), ..RunRecord::default() };
-        let failure = failure(&bad, std::path::Path::new("out dir/runs.jsonl"));
-        assert_eq!(failure.replay, r"refault replay 'out dir/runs.jsonl' --run 'it'\''s $(x)'");
-        assert_eq!(quoted("L1/read/17/once"), "L1/read/17/once");
+        let place = Place { file: "it's out $(x)/runs.jsonl".into(), line: 17 };
+        let failure = failure(&RunRecord::default(), &place);
+        assert_eq!(failure.replay, r"sed -n 17p 'it'\''s out $(x)/runs.jsonl' | refault replay /dev/stdin");
+        assert_eq!(quoted("out-1/runs.jsonl"), "out-1/runs.jsonl");
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         let one = record("1", "SHORT", u64::MAX, 10);
         let runs = Runs {
             records: vec![one.clone(), one],
-            places: vec![super::super::read::Place { file: "a".into(), line: 1 }; 2],
+            places: vec![Place { file: "a".into(), line: 1 }; 2],
             ..Runs::default()
         };
         let document = Document::new(&[], &runs);

@@ -79,13 +79,13 @@ impl DeviceStates {
     }
 }
 
-/// What the disks hold now. Requests in flight are finished first, so that no write is missed. Disks without an overlay are left out.
+/// What the disks hold now. Disks are parked for it: what they have taken is carried out first, what they have not is left, and the
+/// machine has to be put back before it runs again. Disks without an overlay are left out.
 pub fn contents(disks: &[DiskHandle]) -> Vec<DiskContents> {
     let overlays = disks.iter().filter_map(|disk| Some((disk, disk.overlay.as_ref()?)));
     overlays
         .map(|(disk, overlay)| {
-            // Its state is of no interest: the machine is put back before it runs again.
-            disk.device.save();
+            disk.device.park();
             DiskContents { base: Arc::clone(overlay.base()), changed: overlay.changed() }
         })
         .collect()

@@ -139,15 +139,17 @@ impl Session {
             return Err(SessionError::NotReady { how, console: console.text() });
         }
         parts.machine.stop_when_ready(false);
+        if let Some(what) = devices::unfinished(&parts.disks).into_iter().next() {
+            return Err(SessionError::NotAtRest(what));
+        }
+        // Devices before processors: what they have signalled by then is in the interrupt controllers that are taken.
+        let states = DeviceStates::take(&parts.serial, &parts.disks);
         parts.lines.settle(&parts.vm).map_err(failed("KVM_IRQFD"))?;
         for processor in &processors {
             processor.take()?;
         }
-        if let Some(what) = devices::unfinished(&parts.disks).into_iter().next() {
-            return Err(SessionError::NotAtRest(what));
-        }
         let mark = Mark {
-            devices: DeviceStates::take(&parts.serial, &parts.disks),
+            devices: states,
             chips: take_chips(&parts.vm)?,
             registers: parts.doorbell.registers(),
             registered: injector.registered(),
@@ -218,6 +220,8 @@ impl Session {
     /// Puts everything back to the ready mark.
     fn put_back(&mut self) -> Result<(), SessionError> {
         self.mark.devices.park(&self.parts.disks);
+        // An interrupt of the last run that is still under way would arrive in this one, through the processor's own controller.
+        self.parts.lines.settle(&self.parts.vm).map_err(failed("KVM_IRQFD"))?;
         for processor in &self.processors {
             processor.put_back()?;
         }
@@ -231,8 +235,6 @@ impl Session {
             processor.is_back()?;
         }
         done?;
-        // An interrupt of the last run that is still under way would arrive in this one.
-        self.parts.lines.settle(&self.parts.vm).map_err(failed("KVM_IRQFD"))?;
         for chip in &self.mark.chips {
             self.parts.vm.set_irqchip(chip).map_err(failed("KVM_SET_IRQCHIP"))?;
         }

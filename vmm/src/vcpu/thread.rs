@@ -70,12 +70,14 @@ impl Vcpu {
     }
 
     fn step(&mut self) -> Step {
-        if let Some(injector) = &self.machine.injector {
-            if injector.is_pending() {
-                self.machine.injector.clone().iter().for_each(|injector| self.arm_memory(injector));
-            } else if std::mem::take(&mut self.trapped) {
-                injector.resumed(self.index);
-            }
+        if let Some(injector) = self.machine.injector.as_ref().filter(|injector| injector.is_pending()) {
+            let injector = injector.clone();
+            self.arm_memory(&injector);
+        }
+        if std::mem::take(&mut self.trapped)
+            && let Some(injector) = &self.machine.injector
+        {
+            injector.resumed(self.index);
         }
         let exit = exit::next(&mut self.fd);
         self.machine.counters.count(exit.kind());

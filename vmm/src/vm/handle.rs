@@ -219,6 +219,7 @@ fn disk_stats(disk: &DiskHandle) -> DiskStats {
         bytes_read: counts.bytes_read,
         bytes_written: counts.bytes_written,
         errors: counts.errors,
+        faults: counts.injected.total(),
         kicks: counts.kicks,
         interrupts: counts.interrupts,
     }

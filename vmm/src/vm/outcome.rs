@@ -85,6 +85,8 @@ pub struct DiskStats {
     pub bytes_written: u64,
     /// Requests answered with an error.
     pub errors: u64,
+    /// Requests that a rule let fail, come late, or be carried out in part.
+    pub faults: u64,
     /// Kicks taken.
     pub kicks: u64,
     /// Interrupts raised.

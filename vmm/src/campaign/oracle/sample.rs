@@ -84,6 +84,7 @@ impl Sample {
             events: Vec::new(),
             console: String::new(),
             disks: Vec::new(),
+            disk_faults: 0,
             unfinished: Vec::new(),
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
@@ -124,10 +125,13 @@ pub fn fault_at(sequence: u64, site: &SiteName) -> FaultEvent {
         gva: 0x40_0000,
         rip: 0x1000,
         write: site.access == AccessKind::Write,
-        user: false,
+        operation: site.operation,
         request: site.request,
         attempt: site.attempt,
+        copy: site.copy,
         page: site.page,
+        side: Some(site.side),
+        ..FaultEvent::default()
     }
 }
 

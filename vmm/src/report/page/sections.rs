@@ -10,6 +10,8 @@ use crate::report::numbers::{Document, Failure, HARMLESS, VIOLATIONS};
 
 /// Failures that are shown; the JSON document has all of them.
 const SHOWN: usize = 100;
+/// Of these, failures that are seen without asking for more.
+const OPEN: usize = 4;
 
 /// Title, what the runs were made with, and the sums in large.
 pub fn head(out: &mut String, document: &Document) {
@@ -237,9 +239,21 @@ pub fn failures(out: &mut String, document: &Document) {
             count(document.failures.len() as u64)
         );
     }
+    let shown = document.failures.get(..SHOWN).unwrap_or(&document.failures);
+    let (first, rest) = shown.split_at(shown.len().min(OPEN));
+    list(out, first);
+    if !rest.is_empty() {
+        put!(out, "<details><summary>{} more</summary>\n", several(rest.len() as u64, "failure", "failures"));
+        list(out, rest);
+        put!(out, "</details>\n");
+    }
+    put!(out, "</section>\n");
+}
+
+fn list(out: &mut String, failures: &[Failure]) {
     put!(out, "<ol class=\"failures\">\n");
-    document.failures.iter().take(SHOWN).for_each(|failure| one_failure(out, failure));
-    put!(out, "</ol>\n</section>\n");
+    failures.iter().for_each(|failure| one_failure(out, failure));
+    put!(out, "</ol>\n");
 }
 
 fn one_failure(out: &mut String, failure: &Failure) {
