@@ -82,7 +82,8 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
         id: format!("R/{}/{:x}/{number}", policy(words), plan.seed),
         rules,
         kind: Kind::Mixed,
-        seed: plan.seed,
+        // For what rules draw. TOML has no numbers beyond 63 bits.
+        seed: numbers.next() >> 1,
         log_sites: false,
         may_reject: lasts || fails,
         ..Experiment::fault_free(Level::Random, workload, argument, words)
