@@ -1,7 +1,7 @@
 //! From the evidence of a run, a verdict and a record.
 //!
-//! Pure. The one thing to hold in mind: the verdict is the worst of what was found, and a run is a violation exactly if an oracle
-//! found something.
+//! Pure. The one thing to hold in mind: the verdict is what the first oracle violated says, unless the guest did not come to its end, and
+//! a run is a violation exactly if an oracle found something.
 
 use refault_abi::counters::Counter;
 use refault_abi::fs;
@@ -34,7 +34,11 @@ impl Judged {
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>, off: &[Oracle]) -> Judged {
     let findings = oracle::check(evidence, off);
-    let worst = findings.iter().map(|finding| finding.verdict).max();
+    let violated = findings.iter().map(|finding| finding.oracle).min();
+    let decides = |finding: &&oracle::Finding| {
+        Some(finding.oracle) == violated || matches!(finding.verdict, Verdict::Wedged | Verdict::Crash)
+    };
+    let worst = findings.iter().filter(decides).map(|finding| finding.verdict).max();
     let repeats = evidence.counted(Counter::VfsRepeats).unwrap_or(0);
     let verdict = worst.unwrap_or(match (evidence.was_rejected(), repeats) {
         (true, _) => Verdict::Rejected,
@@ -43,7 +47,7 @@ pub fn judge(evidence: &Evidence<'_>, off: &[Oracle]) -> Judged {
     });
     Judged {
         verdict,
-        violated: findings.iter().map(|finding| finding.oracle).min(),
+        violated,
         why: findings.into_iter().map(|finding| format!("{}: {}", finding.oracle, finding.why)).collect(),
     }
 }

@@ -181,6 +181,7 @@ impl Machine {
 
     fn operation(&mut self, operation: u16, number: u32) {
         let (mut attempt, mut spent) = (1_u16, 0_u64);
+        let mut pages_spent = std::collections::HashMap::new();
         let has = |mistake| self.mistake == Some(mistake);
         let (leaks, bound, second) = (has(Mistake::Leak), !has(Mistake::NoBound), has(Mistake::SecondFault));
         let (wrong_bytes, always) = (has(Mistake::Bytes), has(Mistake::Always));
@@ -188,7 +189,7 @@ impl Machine {
             self.count(Counter::VfsGrants);
             let (pages, met) = self.attempt(operation, number, attempt);
             self.count(Counter::VfsRevokes);
-            let Met::Fault(_) = met else {
+            let Met::Fault(side) = met else {
                 let wrong =
                     wrong_bytes && operation == fs::STAT && attempt > 1 || always && operation == fs::READ;
                 return self.case(operation, !wrong, wrong.then_some("CORRUPT"));
@@ -199,7 +200,9 @@ impl Machine {
                 return self.case(operation, false, Some("SHORT"));
             }
             spent += 1;
-            if bound && spent > PER_PAGE {
+            let of_page: &mut u64 = pages_spent.entry((side, pages)).or_default();
+            *of_page += 1;
+            if bound && *of_page > PER_PAGE {
                 return self.case(operation, true, Some("REJECTED"));
             }
             if spent > 10 * PER_PAGE {

@@ -24,15 +24,15 @@ fn a_plan_says_what_differs() {
 #[test]
 fn errors_show_the_line_and_what_would_be_right() {
     for (text, wrong, right) in [
-        ("workloads = ['read',\n 'raed']", "'raed'", "there are requests, read"),
+        ("workloads = ['read',\n 'raed']", "raed", "there are requests, read"),
         ("levels = [3]", "levels = [3]", "1, 2 and random"),
-        ("kinds = ['thrice']", "'thrice'", "nth, once, twice"),
+        ("kinds = ['thrice']", "thrice", "nth, once, twice"),
         ("policies = ['retry=perhaps']", "retry=perhaps", "efault, mark or hardened"),
         ("timeout = '0s'", "timeout", "write 30s"),
         ("delay = 3", "delay = 3", "expected a string"),
         ("sed = 3", "sed", "unknown field"),
         ("[floor]\nsites = 1.5", "sites = 1.5", "from 0 to 1"),
-        ("[oracles]\noff = ['O12']", "'O12'", "O1"),
+        ("[oracles]\noff = ['O12']", "O12", "O1"),
         ("[bounds]\nfirst = -1", "first = -1", "invalid value"),
         ("name = ", "name = ", "line 1"),
     ] {

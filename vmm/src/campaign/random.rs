@@ -10,6 +10,7 @@ use refault_abi::fs;
 
 use super::experiment::{Experiment, Level, policy};
 use super::kind::{Kind, delayed};
+use super::oracle::ends::FAULTS_PER_PAGE;
 use super::plan::{Plan, Random};
 use super::workload::Argument;
 
@@ -63,7 +64,7 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
     let argument = Argument { clients, operations: random.operations, ..Argument::of(workload, seed) };
     let count = numbers.below(u64::from(random.rules)).saturating_add(1);
     let mut rules = Vec::new();
-    let (mut lasts, mut fails) = (false, false);
+    let (mut lasts, mut fails, mut reflects) = (false, false, 0);
     for _ in 0..count {
         let rule = match numbers.below(8) {
             0 | 1 if random.physical => physical(&mut numbers, random),
@@ -74,7 +75,7 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
             2 | 3 if random.disk_delays => {
                 format!("disk share={} : {}", share(&mut numbers), late(&mut numbers, random))
             }
-            _ => site(&mut numbers, random, &mut lasts),
+            _ => site(&mut numbers, random, &mut lasts, &mut reflects),
         };
         rules.push(rule);
     }
@@ -82,7 +83,8 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
         id: format!("R/{}/{:x}/{number}", policy(words), plan.seed),
         rules,
         kind: Kind::Mixed,
-        seed: plan.seed,
+        // For what rules draw. TOML has no numbers beyond 63 bits.
+        seed: numbers.next() >> 1,
         log_sites: false,
         may_reject: lasts || fails,
         ..Experiment::fault_free(Level::Random, workload, argument, words)
@@ -110,7 +112,8 @@ fn physical(numbers: &mut Numbers, random: &Random) -> String {
     format!("gpa=ram share={} : {action}", share(numbers))
 }
 
-fn site(numbers: &mut Numbers, random: &Random, lasts: &mut bool) -> String {
+/// `reflects` are faults that one page may have by the rules before: together they stay below the bound at which VFS gives up.
+fn site(numbers: &mut Numbers, random: &Random, lasts: &mut bool, reflects: &mut u64) -> String {
     let mut rule = String::new();
     if numbers.one_in(2)
         && let Some(operation) = numbers.of_these(&OPERATIONS)
@@ -134,12 +137,20 @@ fn site(numbers: &mut Numbers, random: &Random, lasts: &mut bool) -> String {
     }
     let action = match numbers.below(8) {
         0 | 1 => late(numbers, random),
-        2 | 3 => format!("reflect*{}", numbers.below(3).saturating_add(2)),
+        2 | 3 if *reflects < FAULTS_PER_PAGE / 2 => {
+            let times = numbers.below(3).saturating_add(2);
+            *reflects = reflects.saturating_add(times);
+            format!("reflect*{times}")
+        }
         4 if random.forever => {
             *lasts = true;
             "reflect*forever".into()
         }
-        _ => "reflect".into(),
+        _ if *reflects < FAULTS_PER_PAGE => {
+            *reflects = reflects.saturating_add(1);
+            "reflect".into()
+        }
+        _ => late(numbers, random),
     };
     format!("{rule}: {action}")
 }

@@ -31,6 +31,9 @@ pub struct Replay {
     pub workload: String,
     /// What the program is given, hexadecimal.
     pub argument: String,
+    /// The seed that rules draw from.
+    #[serde(default)]
+    pub seed: u64,
     /// The kernel's words.
     #[serde(default)]
     pub words: String,
@@ -129,6 +132,7 @@ impl Replay {
             schema: SCHEMA.into(),
             workload: experiment.workload.name.into(),
             argument: experiment.argument.to_string(),
+            seed: experiment.seed,
             words: experiment.words.clone(),
             rules: experiment.rules.clone(),
             level: experiment.level.word().into(),
@@ -150,6 +154,7 @@ impl Replay {
             schema: SCHEMA.into(),
             workload: record.workload.clone(),
             argument: format!("{:#x}", record.argument),
+            seed: record.seed,
             words: record.words.clone(),
             rules: record.rules.clone(),
             level: record.level.clone(),
@@ -179,6 +184,7 @@ impl Replay {
         let plain = Experiment::fault_free(level, workload, Argument::unpack(argument), &self.words);
         Ok(Experiment {
             id: "replay".into(),
+            seed: self.seed,
             rules: self.rules.clone(),
             kind,
             aimed,

@@ -6,6 +6,7 @@
 
 use refault_abi::counters::Counter;
 
+use crate::inject::rule::AccessKind;
 use crate::suite::verdict::Verdict;
 
 use super::super::experiment::Level;
@@ -62,13 +63,15 @@ fn fired(evidence: &Evidence<'_>) -> Option<String> {
     }
 }
 
-/// Why the fault was not at the site aimed at.
+/// Why the fault was not at the site aimed at. Its request is not compared: where sites are only counted, requests that were not
+/// looked at have no numbers.
 fn elsewhere(evidence: &Evidence<'_>) -> Option<String> {
     let (site, fault) = (evidence.experiment.aimed.first()?, evidence.ran.faults.first()?);
-    let there = (site.request, site.attempt, site.page);
-    let here = (fault.request, fault.attempt, fault.page);
+    let there = (site.attempt, site.page, site.access == AccessKind::Write);
+    let here = (fault.attempt, fault.page, fault.write);
     (there != here).then(|| {
-        format!("it happened in request {} attempt {} page {}, not at {site}", here.0, here.1, here.2)
+        let access = if fault.write { "write" } else { "read" };
+        format!("it happened in attempt {} at page {} by a {access}, not at {site}", here.0, here.1)
     })
 }
 
