@@ -165,8 +165,7 @@ impl<L: Laboratories> Shrinker<'_, '_, L> {
 
     async fn inside_rules(&mut self, best: &mut Experiment) -> io::Result<()> {
         for at in 0..best.rules.len() {
-            'again: loop {
-                let Some(Ok(rule)) = best.rules.get(at).map(|rule| parse_rule(rule)) else { break };
+            'again: while let Some(Ok(rule)) = best.rules.get(at).map(|rule| parse_rule(rule)) {
                 for smaller in smaller(&rule) {
                     let mut candidate = best.clone();
                     if let Some(place) = candidate.rules.get_mut(at) {
