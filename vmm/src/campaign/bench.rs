@@ -132,7 +132,6 @@ impl<'a, L: Laboratories> Bench<'a, L> {
             seed: experiment.seed,
             timeout: Some(self.shared.timeout),
             log_sites: experiment.log_sites,
-            seed: experiment.seed,
         };
         let lab = self.lab(&experiment.words).await?;
         let made = lab.run(run).await;

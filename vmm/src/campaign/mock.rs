@@ -167,7 +167,6 @@ impl Machine {
             disks: Vec::new(),
             disk_faults: 0,
             unfinished: Vec::new(),
-            disk_faults: 0,
             restore: Duration::from_micros(1),
             took: Duration::from_micros(1),
         }

@@ -86,7 +86,6 @@ impl Sample {
             disks: Vec::new(),
             disk_faults: 0,
             unfinished: Vec::new(),
-            disk_faults: 0,
             restore: Duration::from_micros(300),
             took: Duration::from_millis(5),
         };
