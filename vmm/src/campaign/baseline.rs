@@ -2,6 +2,8 @@
 //!
 //! The one thing to hold in mind: it is measured in the same session, from the same ready mark, as the runs it is compared with.
 
+use crate::inject::rule::Side;
+
 use super::experiment::Site;
 use super::oracle::{Evidence, rest};
 use super::tree::Tree;
@@ -32,6 +34,12 @@ impl Baseline {
             grants: rest::grants(evidence),
             calls: rest::calls(evidence),
         }
+    }
+
+    /// Pages that a request lends, if a copy touches any of them.
+    pub fn lent(&self, request: u32) -> Option<u32> {
+        let lent = self.sites.iter().filter(|site| site.request == request && site.side == Side::Granter);
+        lent.map(|site| site.pages).max()
     }
 
     /// Where two fault-free runs differ, which then have no sites that could be aimed at.

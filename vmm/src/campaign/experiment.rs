@@ -67,11 +67,12 @@ impl Site {
         fs::operation_name(self.0.operation)
     }
 
-    /// Faults that VFS allows an operation at this site, if all of them are on this site's side; with the final one.
-    pub fn faults_allowed(&self, per_page: u64) -> u64 {
+    /// Faults that VFS allows an operation that lends `lent` pages, if all of them are on this site's side; with the final one. A
+    /// copier may use another buffer in each attempt, so its pages are bounded together, by the size of what was lent.
+    pub fn faults_allowed(&self, per_page: u64, lent: u32) -> u64 {
         match self.0.side {
             Side::Granter => per_page.saturating_add(1),
-            Side::Grantee => u64::from(self.0.pages).saturating_add(1).saturating_mul(per_page),
+            Side::Grantee => u64::from(lent).saturating_add(1).saturating_mul(per_page),
         }
     }
 }

@@ -44,7 +44,8 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
         for fault in evidence.ran.faults.iter().filter(|fault| fault.request == site.request && !fault.user) {
             *pages.entry((fault.request, fault.page)).or_default() += 1;
         }
-        let allowed = site.faults_allowed(FAULTS_PER_PAGE);
+        let lent = evidence.baseline.and_then(|clean| clean.lent(site.request)).unwrap_or(site.pages);
+        let allowed = site.faults_allowed(FAULTS_PER_PAGE, lent);
         for ((request, page), faults) in pages {
             if faults > allowed {
                 let why =
@@ -66,6 +67,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
 mod tests {
     use super::super::sample::Sample;
     use super::*;
+    use crate::inject::rule::Side;
 
     #[test]
     fn a_guest_that_does_not_end_is_found() {
@@ -90,6 +92,15 @@ mod tests {
         assert_eq!(check(&sample.evidence()), []);
         let fault = sample.ran.faults[0];
         sample.ran.faults = vec![fault; 9];
+        assert_eq!(check(&sample.evidence()), []);
+        sample.ran.faults.push(fault);
+        assert_eq!(check(&sample.evidence()).len(), 1);
+        // The copier's pages are bounded together, by what was lent.
+        sample.experiment.aimed[0].0.side = Side::Grantee;
+        sample.experiment.aimed[0].0.pages = 1;
+        let lent = sample.baseline.lent(sample.experiment.aimed[0].request).unwrap();
+        assert!(lent > 1);
+        sample.ran.faults = vec![fault; (lent as usize + 1) * 8];
         assert_eq!(check(&sample.evidence()), []);
         sample.ran.faults.push(fault);
         assert_eq!(check(&sample.evidence()).len(), 1);
