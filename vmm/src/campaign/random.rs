@@ -63,7 +63,8 @@ pub fn draw(plan: &Plan, words: &str, number: u64) -> Option<Experiment> {
     let seed = seed.wrapping_add((plan.seed as u32).wrapping_mul(0x9e37_79b9));
     let argument = Argument { clients, operations: random.operations, ..Argument::of(workload, seed) };
     let count = numbers.below(u64::from(random.rules)).saturating_add(1);
-    let mut rules = Vec::new();
+    // Where a workload has pages of its own to take away, they are what it is about.
+    let mut rules: Vec<String> = workload.asks.then(|| "guest: allow".to_owned()).into_iter().collect();
     let (mut lasts, mut fails, mut reflects) = (false, false, 0);
     for _ in 0..count {
         let rule = match numbers.below(8) {
