@@ -80,7 +80,8 @@ fn aimed(
     let side = if site.is_multiple_of(2) { "granter" } else { "grantee" };
     let access = if side == written { "write" } else { "read" };
     // The copier's own pages are not delayed in this campaign, and no STAT has a page for ever: cells that must be seen as empty.
-    let happens = !(kind == "delay" && side == "grantee") && !(kind == "forever" && request == "stat");
+    let missing = [("delay", side == "grantee"), ("forever", request == "stat")];
+    let happens = !missing.contains(&(kind, true));
     let aim = format!(
         "{request} request={} copy=1 page={} attempt=1 side={side} access={access}",
         site / 8 + 1,

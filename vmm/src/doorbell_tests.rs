@@ -192,7 +192,7 @@ fn pages_of_a_class_can_be_named_and_nothing_else() {
     assert_ne!(read(&d, reg::FEATURES).unwrap() & feature::CLASSES, 0);
     let name = |value: u64| d.write(reg::CLASS_PAGE, &value.to_le_bytes());
     // A class that is none, and what is no RAM.
-    for bad in [0x8003, 0x8fff, MIN_RAM | 1, u64::MAX & !0xfff | 1] {
+    for bad in [0x8003, 0x8fff, MIN_RAM | 1, !0xfff | 1] {
         assert_eq!(name(bad), Access::Refused(Refusal::Forbidden), "{bad:#x}");
     }
     assert_eq!(read(&d, reg::CLASS_PAGE), None);

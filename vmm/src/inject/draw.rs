@@ -21,7 +21,7 @@ fn mix(state: u64) -> u64 {
 impl Share {
     /// Whether what drew this number belongs to the share.
     pub fn takes(self, drawn: u64) -> bool {
-        (drawn >> 32) * u64::from(Share::ALL) >> 32 < u64::from(self.0)
+        ((drawn >> 32) * u64::from(Share::ALL)) >> 32 < u64::from(self.0)
     }
 }
 

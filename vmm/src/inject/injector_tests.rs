@@ -338,12 +338,12 @@ fn a_touch_is_held_until_another_or_until_patience_ends() {
 
 #[test]
 fn a_poisoned_page_never_comes_back() {
-    let wish = |i: &Injector, _: &GuestRam| i.page_away(PAGE, TIMES_POISON);
-    let rule = |i: &Injector, ram: &GuestRam| announce(i, ram, PAGE, 1);
-    let ways: [(&str, &dyn Fn(&Injector, &GuestRam)); 2] = [("guest: allow", &wish), ("read: poison", &rule)];
-    for (text, begin) in ways {
+    for text in ["guest: allow", "read: poison"] {
         let (i, notes, ram) = injector(text);
-        begin(&i, &ram);
+        match text {
+            "guest: allow" => i.page_away(PAGE, TIMES_POISON),
+            _ => announce(&i, &ram, PAGE, 1),
+        }
         // In vain, before the first touch and after each.
         i.page_back(PAGE);
         for _ in 0..3 {

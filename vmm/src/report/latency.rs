@@ -45,17 +45,24 @@ impl Part {
         }
     }
 
-    /// How long it took in this fault: none if it did not end, an error if it ended before it began.
-    pub fn of(self, fault: &FaultTimes) -> Result<Option<u64>, ()> {
+    /// How long it took in this fault; none if it did not end.
+    ///
+    /// # Errors
+    /// It ended before it began.
+    pub fn of(self, fault: &FaultTimes) -> Result<Option<u64>, Backwards> {
         let (from, to) = match self {
             Self::ExitToDecision => (fault.exit, fault.decided),
             Self::DecisionToReentry => (fault.decided, fault.resumed),
             Self::GuestHandling if fault.back == 0 => return Ok(None),
             Self::GuestHandling => (fault.resumed, fault.back),
         };
-        to.checked_sub(from).map(Some).ok_or(())
+        to.checked_sub(from).map(Some).ok_or(Backwards)
     }
 }
+
+/// The times of a fault do not follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backwards;
 
 /// One distribution, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,7 +87,7 @@ pub fn latencies(records: &[RunRecord]) -> (Vec<Latency>, u64) {
     let mut contradicting = 0;
     for record in records {
         for fault in &record.timeline {
-            let parts: Result<Vec<_>, ()> = Part::ALL.iter().map(|part| part.of(fault)).collect();
+            let parts: Result<Vec<_>, Backwards> = Part::ALL.iter().map(|part| part.of(fault)).collect();
             let Ok(parts) = parts else {
                 contradicting += 1;
                 continue;
