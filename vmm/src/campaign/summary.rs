@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::doctor::host::Host;
+use crate::report::distribution::{Collector, Distribution};
 
 use super::coverage::{Coverage, Loaded};
+use super::kind::Kind;
 use super::record::RunRecord;
 
 /// Its schema.
@@ -76,6 +78,8 @@ pub struct Summary {
     pub coverage: Coverage,
     /// What is below the plan's floor.
     pub below_floor: Vec<String>,
+    /// Microseconds it took to put machines back; none if none was.
+    pub restore_us: Option<Distribution>,
     /// Wall time in milliseconds, of this invocation.
     pub wall_ms: u64,
 }
@@ -109,7 +113,13 @@ impl Summary {
             failures: Vec::new(),
             below_floor: Vec::new(),
             coverage,
+            restore_us: restores(&loaded.records).finish(),
             wall_ms: 0,
         }
     }
+}
+
+/// How long machines took to be put back. The first run of a machine finds it at its mark, which is no putting back.
+fn restores(records: &[RunRecord]) -> Collector {
+    records.iter().filter(|record| record.kind != Kind::None.word()).map(|record| record.restore_us).collect()
 }

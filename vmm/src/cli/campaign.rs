@@ -321,6 +321,12 @@ fn tell(summary: &Summary, out: &Path) {
         summary.pairs_visited,
         summary.pairs_known
     ));
+    if let Some(restores) = &summary.restore_us {
+        say(format!(
+            "machines put back in {} µs (p50), {} µs (p99), n = {}",
+            restores.p50, restores.p99, restores.n
+        ));
+    }
     for below in &summary.below_floor {
         say(format!("below the floor: {below}"));
     }

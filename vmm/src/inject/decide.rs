@@ -12,7 +12,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::book::{Arming, Cause, State};
 use super::injector::Injector;
 use super::rule::{Action, Awaited, Delay, PageClass, UNTIL_LIMIT};
-use super::trap::{Answer, FaultEvent, Trap};
+use super::trap::{Answer, FaultEvent, MACHINE_CHECK, PAGE_FAULT, Trap};
 
 /// Faults that are described one by one in reports; further ones are only counted.
 const LOG_LIMIT: usize = 4096;
@@ -158,8 +158,8 @@ impl Injector {
         }
         match arming.action {
             Action::Delay(_) => Answer::Delayed,
-            Action::Reflect(_) if self.fill_record(state, trap, sequence, 0) => Answer::Reflected,
-            Action::Poison if self.fill_record(state, trap, sequence, access::POISON) => Answer::Poisoned,
+            Action::Reflect(_) if self.fill_record(state, trap, sequence, PAGE_FAULT) => Answer::Reflected,
+            Action::Poison if self.fill_record(state, trap, sequence, MACHINE_CHECK) => Answer::Poisoned,
             Action::Reflect(_) | Action::Poison => Answer::Resolved,
         }
     }
@@ -229,10 +229,11 @@ impl Injector {
         Some(at)
     }
 
-    /// Fills the processor's trap record, unless the trap cannot be delivered, there is no record, or the guest has not read the
-    /// last one.
-    fn fill_record(&self, state: &State, trap: &Trap, sequence: u64, extra: u32) -> bool {
-        let Some(gva) = trap.deliverable() else { return false };
+    /// Fills the processor's trap record, unless the exception cannot be delivered, there is no record, or the guest has not read
+    /// the last one.
+    fn fill_record(&self, state: &State, trap: &Trap, sequence: u64, vector: u8) -> bool {
+        let Some(gva) = trap.deliverable(vector) else { return false };
+        let extra = if vector == MACHINE_CHECK { access::POISON } else { 0 };
         let Some(records) = state.registered.records.filter(|_| trap.vcpu < self.processors) else {
             return false;
         };

@@ -64,6 +64,6 @@ pub fn touch_at(page: u64) -> Trap {
         vcpu: 0,
         via: Via::BusError,
         at: Instant::now(),
-        exact: true,
+        vectors: 256,
     }
 }

@@ -23,6 +23,11 @@ pub enum Via {
     Interpreted,
 }
 
+/// Vector of the exception by which a guest is told of a page that is away.
+pub const PAGE_FAULT: u8 = 14;
+/// Vector of the one by which it is told of a page that is lost.
+pub const MACHINE_CHECK: u8 = 18;
+
 /// A touch of a page that is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trap {
@@ -42,14 +47,15 @@ pub struct Trap {
     pub via: Via,
     /// When.
     pub at: Instant,
-    /// Whether an exception can be delivered now, at this instruction, and the instruction be repeated exactly afterwards.
-    pub exact: bool,
+    /// Exceptions that can be delivered now, at this instruction, so that it can be repeated exactly afterwards: those with vectors
+    /// below this, for which the guest has gates. 0 if none can.
+    pub vectors: u16,
 }
 
 impl Trap {
-    /// The guest virtual address, if an exception can be delivered for it.
-    pub fn deliverable(&self) -> Option<u64> {
-        self.gva.filter(|_| self.exact)
+    /// The guest virtual address, if this exception can be delivered for it.
+    pub fn deliverable(&self, vector: u8) -> Option<u64> {
+        self.gva.filter(|_| u16::from(vector) < self.vectors)
     }
 
     /// Reading or writing; `None` where that is not known.

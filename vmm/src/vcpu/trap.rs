@@ -20,7 +20,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::inject::decode::{self, Operand, Operands, SegmentBases, Use};
 use crate::inject::injector::Decision;
 use crate::inject::mechanism::Notice;
-use crate::inject::trap::{Trap, Via};
+use crate::inject::trap::{MACHINE_CHECK, PAGE_FAULT, Trap, Via};
 use crate::inject::{Injector, classes, walk};
 use crate::layout::PAGE_SIZE;
 use crate::vm::ending::Ending;
@@ -29,13 +29,11 @@ use super::exit::{self, Exit};
 use super::registers;
 use super::thread::{Step, Vcpu};
 
-const PAGE_FAULT: u8 = 14;
 const ERROR_WRITE: u32 = 1 << 1;
 const ERROR_USER: u32 = 1 << 2;
 const ERROR_FETCH: u32 = 1 << 4;
-const MACHINE_CHECK: u8 = 18;
-/// Handlers for #PF and #MC need the first 19 gates of 16 bytes.
-const IDT_LIMIT: u16 = 19 * 16 - 1;
+/// Bytes of a gate of the interrupt descriptor table.
+const GATE: u16 = 16;
 /// Memory accesses that one instruction can still make after the first: a bound for finishing it.
 const FINISH_TRIES: usize = 64;
 
@@ -59,8 +57,8 @@ impl Vcpu {
             Notice::RunFailed { .. } => Via::RunFailed,
             Notice::Interpreted { .. } => Via::Interpreted,
         };
-        let exact = self.can_take_exception(&stopped);
-        let trap = Trap { exact, ..self.make_out(&injector, &stopped, page, via, at) };
+        let vectors = self.deliverable(&stopped);
+        let trap = Trap { vectors, ..self.make_out(&injector, &stopped, page, via, at) };
         self.trapped = true;
         match injector.touched(page, &trap) {
             Decision::Reflect => self.reflect(&stopped, &trap),
@@ -82,10 +80,13 @@ impl Vcpu {
             return self.unexplained(notice);
         };
         let page = gpa & !(PAGE_SIZE - 1);
-        let exact = stopped.operands.is_some_and(|o| o.repeatable) && self.can_take_exception(&stopped);
+        let vectors = match stopped.operands.is_some_and(|o| o.repeatable) {
+            true => self.deliverable(&stopped),
+            false => 0,
+        };
         let trap = self.make_out(&injector, &stopped, page, Via::Interpreted, at);
         let gva = trap.gva.map(|gva| gva & !0xfff | gpa & 0xfff);
-        let trap = Trap { gpa, gva, access: trap.access & !access::WRITE, exact, ..trap };
+        let trap = Trap { gpa, gva, access: trap.access & !access::WRITE, vectors, ..trap };
         self.trapped = true;
         let decision = injector.touched(page, &trap);
         if let Decision::Hold(held) = decision {
@@ -122,7 +123,7 @@ impl Vcpu {
         let cpl = registers::sregs(&mut self.fd).map_or(0, |sregs| cpl(&sregs));
         let vcpu = self.index;
         let via = Via::Interpreted;
-        let trap = Trap { gpa, gva: None, access: access::WRITE, rip, cpl, vcpu, via, at, exact: false };
+        let trap = Trap { gpa, gva: None, access: access::WRITE, rip, cpl, vcpu, via, at, vectors: 0 };
         self.trapped = true;
         let decision = injector.touched(gpa & !(PAGE_SIZE - 1), &trap);
         if let Decision::Hold(held) = decision {
@@ -216,7 +217,7 @@ impl Vcpu {
         let cpl = cpl(&stopped.sregs);
         let user = if cpl == 3 { access::USER } else { 0 };
         let unknown =
-            Trap { gpa: page, gva: None, access: user, rip, cpl, vcpu: self.index, via, at, exact: false };
+            Trap { gpa: page, gva: None, access: user, rip, cpl, vcpu: self.index, via, at, vectors: 0 };
         let known = |gpa: u64, gva: u64, access: u32| Trap { gpa, gva: Some(gva), access, ..unknown };
         let hit = |gva: u64| {
             let gpa = walk::translate(memory, stopped.sregs.cr3, gva)?;
@@ -247,15 +248,16 @@ impl Vcpu {
         unknown
     }
 
-    /// Whether an exception can be delivered now without losing anything else.
-    fn can_take_exception(&mut self, stopped: &Stopped) -> bool {
+    /// Exceptions that can be delivered now without losing anything else: those with vectors below this.
+    fn deliverable(&mut self, stopped: &Stopped) -> u16 {
         let idle = registers::events(&mut self.fd).is_some_and(|e| {
             e.exception.injected == 0
                 && e.exception.pending == 0
                 && e.interrupt.injected == 0
                 && e.nmi.injected == 0
         });
-        idle && stopped.sregs.idt.limit >= IDT_LIMIT
+        let gates = stopped.sregs.idt.limit.saturating_add(1) / GATE;
+        if idle { gates } else { 0 }
     }
 
     fn reflect(&mut self, stopped: &Stopped, trap: &Trap) -> Step {
