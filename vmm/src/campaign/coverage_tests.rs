@@ -56,8 +56,11 @@ fn a_floor_is_kept_or_named() {
     assert_eq!(empty.below(&floor).len(), 3);
     // Nothing known is not everything visited.
     assert_eq!(Coverage::default().below(&floor).len(), 3);
-    assert!(markdown(&full, 1).contains("| read | granter | write | 3 |"));
-    assert!(markdown(&empty, 1).contains("**none**"));
+    let page = markdown(&full, &[run("a", "once", &[FIRST], 3)], "refault coverage a");
+    for text in ["| read | granter | write | 3 |", "`refault coverage a`", "| 1 | 0 | 1 "] {
+        assert!(page.contains(text), "no {text:?} in {page}");
+    }
+    assert!(markdown(&empty, &[], "").contains("**none**"));
 }
 
 #[test]

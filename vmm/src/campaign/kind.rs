@@ -22,6 +22,8 @@ pub enum Kind {
     Forever,
     /// The page comes late, and the guest does not know.
     Delay,
+    /// The contents are lost, and the page never comes back: whose it was ends, and nobody gets an answer about it.
+    Poison,
     /// Two faults, the second inside the repeat of the first.
     Pair,
     /// Drawn at random.
@@ -29,7 +31,7 @@ pub enum Kind {
 }
 
 /// Those that a plan can ask for at level 1.
-pub const LEVEL_1: [Kind; 5] = [Kind::Nth, Kind::Once, Kind::Twice, Kind::Forever, Kind::Delay];
+pub const LEVEL_1: [Kind; 6] = [Kind::Nth, Kind::Once, Kind::Twice, Kind::Forever, Kind::Delay, Kind::Poison];
 
 impl Kind {
     /// Its word.
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Twice => "twice",
             Kind::Forever => "forever",
             Kind::Delay => "delay",
+            Kind::Poison => "poison",
             Kind::Pair => "pair",
             Kind::Mixed => "mixed",
         }
@@ -51,6 +54,11 @@ impl Kind {
         [Kind::None, Kind::Pair, Kind::Mixed].into_iter().chain(LEVEL_1).find(|kind| kind.word() == word)
     }
 
+    /// Whether operations may end in the error specified for it.
+    pub fn may_reject(self) -> bool {
+        matches!(self, Kind::Forever | Kind::Poison)
+    }
+
     /// The rule that does this at `site`, which is the run's `number`-th; none where nothing is done at one site.
     pub fn rule(self, site: &Site, number: usize, delay: Duration) -> Option<String> {
         match self {
@@ -59,6 +67,7 @@ impl Kind {
             Kind::Twice => Some(format!("{} : reflect*2", site.in_any_attempt())),
             Kind::Forever => Some(format!("{} : reflect*forever", site.in_any_attempt())),
             Kind::Delay => Some(format!("{site} : {}", delayed(delay))),
+            Kind::Poison => Some(format!("{site} : poison")),
             Kind::None | Kind::Pair | Kind::Mixed => None,
         }
     }

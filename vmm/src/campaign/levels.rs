@@ -27,7 +27,7 @@ impl Subject<'_> {
         Experiment {
             kind,
             log_sites: false,
-            may_reject: kind == Kind::Forever,
+            may_reject: kind.may_reject(),
             ..Experiment::fault_free(level, self.workload, self.argument, self.words)
         }
     }
@@ -41,6 +41,7 @@ impl Subject<'_> {
     pub fn level_1(&self, plan: &Plan) -> Vec<Experiment> {
         let mut all = Vec::new();
         for kind in plan.kinds() {
+            let first = all.len();
             let name =
                 |number: usize| format!("L1/{}/{}/{number}/{kind}", policy(self.words), self.workload.name);
             for (number, site) in self.sites() {
@@ -50,6 +51,7 @@ impl Subject<'_> {
                 experiment.aimed = vec![site];
                 all.push(experiment);
             }
+            thorough_at_last(all.get_mut(first..).unwrap_or_default());
             // Counting on until nothing fires: had there been more sites than were listed, one of them would.
             if kind == Kind::Nth {
                 let past = self.baseline.sites.len().saturating_add(1);
@@ -76,6 +78,15 @@ impl Subject<'_> {
                 Some(experiment)
             })
             .collect()
+    }
+}
+
+/// In the last run of each request, what is left over is looked for in every table. That takes longer, and what leaks at one site of a
+/// request leaks at another.
+fn thorough_at_last(all: &mut [Experiment]) {
+    let mut seen = std::collections::HashSet::new();
+    for experiment in all.iter_mut().rev() {
+        experiment.argument.thorough = seen.insert(experiment.operation());
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Plan {
     /// Levels.
     #[serde(deserialize_with = "levels")]
     pub levels: Vec<Level>,
-    /// Kinds of fault at level 1.
+    /// Kinds of fault at level 1; all but poison, which ends programs, unless it is named.
     kinds: Vec<kind::Named>,
     /// Words for the kernel, of every run.
     pub words: Words,
@@ -151,7 +151,7 @@ impl Default for Plan {
             name: "campaign".into(),
             workloads: workload::named("requests").map(workload::Named).into_iter().collect(),
             levels: vec![Level::One],
-            kinds: kind::LEVEL_1.map(kind::Named).to_vec(),
+            kinds: kind::LEVEL_1.into_iter().filter(|kind| *kind != Kind::Poison).map(kind::Named).collect(),
             words: Words::default(),
             policies: vec![Words("retry=hardened".into())],
             seed: 1,

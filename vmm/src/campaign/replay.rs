@@ -149,7 +149,10 @@ impl Replay {
 
     /// The file for a run that was made.
     pub fn of_record(record: &RunRecord) -> Self {
-        let lasts = |rule: &String| rule.contains("forever") || rule.trim_end().ends_with("error");
+        let lasts = |rule: &String| {
+            rule.contains("forever")
+                || [": error", ": poison"].iter().any(|end| rule.trim_end().ends_with(end))
+        };
         Self {
             schema: SCHEMA.into(),
             workload: record.workload.clone(),

@@ -38,6 +38,9 @@ pub struct Shrunk {
     pub runs: u32,
 }
 
+/// Operations of each part of the workload `mix`, by itself.
+const MIX: u16 = 10;
+
 struct Shrinker<'b, 'a, L: Laboratories> {
     bench: &'b mut Bench<'a, L>,
     how: &'b Shrink,
@@ -127,6 +130,21 @@ impl<L: Laboratories> Shrinker<'_, '_, L> {
                     if self.take(best, alone).await? {
                         break;
                     }
+                }
+            }
+        }
+        // One part of the mixture instead of all.
+        if best.workload.name == "mix" {
+            for part in ["requests", "fsx", "names", "pipes", "crowd"].into_iter().filter_map(workload::named)
+            {
+                let mut alone = best.clone();
+                alone.workload = part;
+                alone.argument.workload = part.number;
+                if part.is_seeded && alone.argument.operations == 0 {
+                    alone.argument.operations = MIX;
+                }
+                if self.take(best, alone).await? {
+                    break;
                 }
             }
         }

@@ -19,6 +19,8 @@ pub const SCHEMA: &str = "refault.campaign/1";
 pub struct Failure {
     /// The run.
     pub id: String,
+    /// Other runs that shrink to the same.
+    pub also: Vec<String>,
     /// What it came to.
     pub verdict: String,
     /// The oracle violated.
@@ -82,6 +84,17 @@ pub struct Summary {
     pub restore_us: Option<Distribution>,
     /// Wall time in milliseconds, of this invocation.
     pub wall_ms: u64,
+}
+
+impl Failure {
+    /// Whether this is the same failure as another: the same smallest schedule, ending in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let of = |failure: &Self| {
+            let Self { verdict, violated, rule, workload, argument, .. } = failure.clone();
+            (verdict, violated, rule, workload, argument)
+        };
+        of(self) == of(other)
+    }
 }
 
 impl Summary {

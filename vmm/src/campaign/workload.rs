@@ -78,8 +78,10 @@ impl TryFrom<String> for Named {
 /// What the guest's program reads at the doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Argument {
-    /// Number of the workload.
+    /// Number of the workload, below 128.
     pub workload: u8,
+    /// Whether what is left over afterwards is looked for in every table there is.
+    pub thorough: bool,
     /// Processes at work; 0 and 1 are one.
     pub clients: u8,
     /// Operations; 0 for the workload's own number.
@@ -88,15 +90,19 @@ pub struct Argument {
     pub seed: u32,
 }
 
+/// The bit of [`Argument::thorough`].
+const THOROUGH: u8 = 0x80;
+
 impl Argument {
     /// A workload as it is by itself.
     pub fn of(workload: &Workload, seed: u32) -> Self {
-        Self { workload: workload.number, clients: 1, operations: 0, seed }
+        Self { workload: workload.number, thorough: false, clients: 1, operations: 0, seed }
     }
 
     /// The register's value.
     pub fn pack(self) -> u64 {
-        u64::from(self.workload)
+        u64::from(self.workload & THOROUGH.wrapping_sub(1))
+            | u64::from(if self.thorough { THOROUGH } else { 0 })
             | u64::from(self.clients) << 8
             | u64::from(self.operations) << 16
             | u64::from(self.seed) << 32
@@ -105,7 +111,8 @@ impl Argument {
     /// What a value of the register means.
     pub fn unpack(value: u64) -> Self {
         Self {
-            workload: value as u8,
+            workload: value as u8 & THOROUGH.wrapping_sub(1),
+            thorough: value as u8 & THOROUGH != 0,
             clients: (value >> 8) as u8,
             operations: (value >> 16) as u16,
             seed: (value >> 32) as u32,
@@ -135,8 +142,12 @@ mod tests {
 
     #[test]
     fn an_argument_is_its_bits() {
-        let argument = Argument { workload: 12, clients: 3, operations: 0x1234, seed: 0x89ab_cdef };
+        let mut argument =
+            Argument { workload: 12, thorough: false, clients: 3, operations: 0x1234, seed: 0x89ab_cdef };
         assert_eq!(argument.pack(), 0x89ab_cdef_1234_030c);
+        assert_eq!(Argument::unpack(argument.pack()), argument);
+        argument.thorough = true;
+        assert_eq!(argument.pack(), 0x89ab_cdef_1234_038c);
         assert_eq!(Argument::unpack(argument.pack()), argument);
     }
 }

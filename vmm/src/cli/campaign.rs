@@ -220,9 +220,19 @@ async fn conduct(request: &Request<'_>, labs: &live::Host, journal: Journal) -> 
         let worth = chosen(&failed.borrow(), plan.shrink.failures);
         let mut bench = Bench::new(&shared);
         let directory = journal.borrow().directory().to_owned();
-        for (number, experiment) in (1_u32..).zip(worth) {
-            let failure = look_into(&mut bench, &experiment, plan, &directory, number).await?;
-            looked_into.borrow_mut().extend(failure);
+        for experiment in worth {
+            let number = looked_into.borrow().len().saturating_add(1);
+            let Some(failure) = look_into(&mut bench, &experiment, plan, &directory, number).await? else {
+                continue;
+            };
+            let mut all = looked_into.borrow_mut();
+            match all.iter_mut().find(|known: &&mut summary::Failure| known.is_same(&failure)) {
+                Some(known) => {
+                    known.also.push(failure.id);
+                    std::fs::remove_file(replay_file(&directory, number))?;
+                }
+                None => all.push(failure),
+            }
         }
         Ok(())
     };
@@ -246,13 +256,17 @@ fn chosen(failed: &[Experiment], count: usize) -> Vec<Experiment> {
     failed.iter().filter(fresh).take(count).cloned().collect()
 }
 
+fn replay_file(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("replay-{number}.toml"))
+}
+
 /// Shrinks a failure and writes down how to repeat it. `None` if it did not fail again.
 async fn look_into(
     bench: &mut Bench<'_, live::Host>,
     experiment: &Experiment,
     plan: &Plan,
     directory: &Path,
-    number: u32,
+    number: usize,
 ) -> std::io::Result<Option<summary::Failure>> {
     let mut again = bench.run(experiment).await?;
     for _ in 1..plan.shrink.times.max(1) {
@@ -273,10 +287,11 @@ async fn look_into(
     replay.seen.insert("run".into(), experiment.id.clone());
     replay.seen.insert("rate".into(), format!("{} of {}", shrunk.failed, shrunk.replays));
     replay.seen.insert("build".into(), build());
-    let path = directory.join(format!("replay-{number}.toml"));
+    let path = replay_file(directory, number);
     std::fs::write(&path, toml::to_string(&replay).map_err(std::io::Error::other)?)?;
     Ok(Some(summary::Failure {
         id: experiment.id.clone(),
+        also: Vec::new(),
         verdict: shrunk.judged.verdict.word().into(),
         violated: violated.name().into(),
         why: shrunk.judged.why.clone(),

@@ -58,7 +58,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         output::result(format_args!("no fault in the cell {cell}\n"))?;
     }
     if let Some(file) = &args.markdown {
-        let text = coverage::markdown(&coverage, loaded.records.len());
+        let directories: Vec<_> = args.directories.iter().map(|path| path.display().to_string()).collect();
+        let command = format!("refault coverage {} --markdown {}", directories.join(" "), file.display());
+        let text = coverage::markdown(&coverage, &loaded.records, &command);
         std::fs::write(file, text)
             .map_err(|why| output_failed(anyhow::anyhow!("{} cannot be written: {why}", file.display())))?;
     }

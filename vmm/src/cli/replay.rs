@@ -104,12 +104,10 @@ fn trace(done: &Done, quiet: bool) -> Result<(), Failure> {
     }
     for site in done.sites.iter().filter(|_| !quiet) {
         let faults = done.ran.faults.iter().filter(|fault| {
-            (fault.request, fault.attempt, fault.page) == (site.request, site.attempt, site.page)
+            (fault.request, fault.attempt, fault.copy, fault.page, fault.side)
+                == (site.request, site.attempt, site.copy, site.page, Some(site.side))
         });
-        // Both sides of a copy have the same numbers; which of them it was, the access says.
-        let is_write = site.access == crate::inject::rule::AccessKind::Write;
         let faults: Vec<String> = faults
-            .filter(|fault| fault.write == is_write)
             .map(|fault| {
                 format!("  <- fault {} at gva {:#x}, rip {:#x}", fault.sequence, fault.gva, fault.rip)
             })

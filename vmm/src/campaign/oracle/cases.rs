@@ -42,7 +42,9 @@ pub fn check(oracle: Oracle, evidence: &Evidence<'_>) -> Vec<Finding> {
             add(format!("{}: it ended in an error, though no fault was to last: {}", case.name, case.detail));
         }
     }
-    if let End::Exited(status) = evidence.ran.end {
+    if let End::Exited(status) = evidence.ran.end
+        && !evidence.was_ended_by_poison()
+    {
         for broken in &evidence.told.broken {
             add(broken.clone());
         }

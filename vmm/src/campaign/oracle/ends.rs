@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use refault_abi::counters::Counter;
 
 use crate::cli::report;
+use crate::inject::rule::Side;
 use crate::suite::verdict::Verdict;
 use crate::vm::End;
 
@@ -32,6 +33,9 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
     let experiment = evidence.experiment;
     if !evidence.is_hardened() {
         return found;
+    }
+    if experiment.kind == Kind::Poison {
+        found.extend(poisoned(evidence).map(|why| finding(Verdict::Failed, why)));
     }
     if experiment.kind == Kind::Forever && !evidence.was_rejected() {
         found.push(finding(
@@ -63,11 +67,25 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
     found
 }
 
+/// Why a lost page did not end as it has to: whose it was ends, so that the program is ended by SIGBUS for a page that it lent, and gets an
+/// error for one of the file system's.
+fn poisoned(evidence: &Evidence<'_>) -> Option<String> {
+    let site = evidence.experiment.aimed.first()?;
+    match site.side {
+        Side::Granter if !evidence.was_ended_by_poison() => {
+            Some("the program went on after a page of its own had been lost".into())
+        }
+        Side::Grantee if !evidence.was_rejected() => {
+            Some("a page of the file system was lost, and no operation ended in the error specified".into())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sample::Sample;
     use super::*;
-    use crate::inject::rule::Side;
 
     #[test]
     fn a_guest_that_does_not_end_is_found() {
@@ -106,6 +124,19 @@ mod tests {
         assert_eq!(check(&sample.evidence()).len(), 1);
         // Who does not keep that promise is not asked.
         sample.experiment.words = "retry=mark".into();
+        assert_eq!(check(&sample.evidence()), []);
+    }
+
+    #[test]
+    fn a_page_that_is_lost_ends_whose_it_was() {
+        let mut sample = Sample::good();
+        sample.experiment.kind = Kind::Poison;
+        assert_eq!(check(&sample.evidence()).len(), 1);
+        sample.ran.end = End::Exited(135);
+        assert_eq!(check(&sample.evidence()), []);
+        sample.experiment.aimed[0].0.side = Side::Grantee;
+        assert_eq!(check(&sample.evidence()).len(), 1);
+        let sample = Sample { told: Sample::good().with_case("read", true, Some("REJECTED")).told, ..sample };
         assert_eq!(check(&sample.evidence()), []);
     }
 

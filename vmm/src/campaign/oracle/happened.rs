@@ -6,7 +6,6 @@
 
 use refault_abi::counters::Counter;
 
-use crate::inject::rule::AccessKind;
 use crate::suite::verdict::Verdict;
 
 use super::super::experiment::Level;
@@ -53,6 +52,7 @@ fn fired(evidence: &Evidence<'_>) -> Option<String> {
     match experiment.kind {
         Kind::Once | Kind::Nth | Kind::Delay => exactly(1, counters.trapped)
             .or_else(|| if experiment.kind == Kind::Nth { elsewhere(evidence) } else { None }),
+        Kind::Poison => exactly(1, counters.poisoned),
         // Where operations are not repeated, a second fault has no place.
         Kind::Twice | Kind::Pair if evidence.is_hardened() => exactly(2, counters.trapped),
         Kind::Twice | Kind::Pair | Kind::Forever => {
@@ -64,14 +64,15 @@ fn fired(evidence: &Evidence<'_>) -> Option<String> {
 }
 
 /// Why the fault was not at the site aimed at. Its request is not compared: where sites are only counted, requests that were not
-/// looked at have no numbers.
+/// looked at have no numbers. Nor is the access: at a site that is about to write, too, the first access is a load (docs/fault-abi.md,
+/// section 4).
 fn elsewhere(evidence: &Evidence<'_>) -> Option<String> {
     let (site, fault) = (evidence.experiment.aimed.first()?, evidence.ran.faults.first()?);
-    let there = (site.attempt, site.page, site.access == AccessKind::Write);
-    let here = (fault.attempt, fault.page, fault.write);
+    let there = (site.attempt, site.page, Some(site.side));
+    let here = (fault.attempt, fault.page, fault.side);
     (there != here).then(|| {
-        let access = if fault.write { "write" } else { "read" };
-        format!("it happened in attempt {} at page {} by a {access}, not at {site}", here.0, here.1)
+        let side = fault.side.map_or_else(|| "of no side".into(), |side| format!("of the {side}"));
+        format!("it happened in attempt {} at page {} {side}, not at {site}", here.0, here.1)
     })
 }
 
@@ -79,6 +80,7 @@ fn elsewhere(evidence: &Evidence<'_>) -> Option<String> {
 mod tests {
     use super::super::sample::Sample;
     use super::*;
+    use crate::inject::rule::Side;
 
     #[test]
     fn a_fault_that_did_not_happen_is_a_failure() {
@@ -106,6 +108,12 @@ mod tests {
         let mut sample = Sample::good();
         sample.experiment.kind = Kind::Nth;
         assert_eq!(check(&sample.evidence()), []);
+        // The first access to a page is a load, whatever the copy is about to do.
+        sample.ran.faults[0].write = false;
+        assert_eq!(check(&sample.evidence()), []);
+        sample.ran.faults[0].side = Some(Side::Grantee);
+        assert_eq!(check(&sample.evidence()).len(), 1);
+        sample.ran.faults[0].side = Some(Side::Granter);
         sample.ran.faults[0].page += 1;
         assert_eq!(check(&sample.evidence()).len(), 1);
     }

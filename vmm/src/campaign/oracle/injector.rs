@@ -1,6 +1,6 @@
 //! O11: the injector's own figures agree with one another.
 //!
-//! Reflected traps are numbered from 1 without a gap, and there are as many in the log as were counted. It needs a log that is
+//! Traps that the guest is told of are numbered from 1 without a gap, and there are as many in the log as were counted. It needs a log that is
 //! complete: one that has reached its limit is only looked at as far as it goes.
 
 use crate::suite::verdict::Verdict;
@@ -18,9 +18,12 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
             return finding(format!("the {logged}th reflected trap of the log has the number {number}"));
         }
     }
-    let counted = evidence.ran.counters.all_reflected();
+    let counters = &evidence.ran.counters;
+    // What the guest was told by a machine check has its number, too.
+    let told = [counters.all_reflected(), counters.poisoned, counters.poisoned_again];
+    let counted = told.into_iter().fold(0, u64::saturating_add);
     if logged > counted || (logged < counted && evidence.ran.faults.len() < LOG_LIMIT) {
-        return finding(format!("{counted} traps were reflected, and {logged} are in the log"));
+        return finding(format!("the guest was told of {counted} traps, and {logged} are in the log"));
     }
     Vec::new()
 }
@@ -45,5 +48,7 @@ mod tests {
         let mut sample = Sample::good();
         sample.ran.counters.reflected = 0;
         assert_eq!(check(&sample.evidence()).len(), 1);
+        sample.ran.counters.poisoned = 1;
+        assert_eq!(check(&sample.evidence()), []);
     }
 }

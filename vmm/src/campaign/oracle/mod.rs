@@ -42,6 +42,9 @@ pub mod told;
 
 pub use told::Told;
 
+/// Status of a program that was ended by SIGBUS.
+const SIGBUS: u32 = 135;
+
 /// An oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
@@ -192,6 +195,13 @@ impl Evidence<'_> {
                 && options.mode == refault_abi::options::Mode::Hardened
                 && options.bug.is_none()
         })
+    }
+
+    /// Whether the program was ended because a page of its own was poisoned, as it has to be. It then says nothing more, and what
+    /// it had begun is done in part.
+    pub fn was_ended_by_poison(&self) -> bool {
+        self.experiment.kind == super::kind::Kind::Poison
+            && matches!(self.ran.end, crate::vm::End::Exited(SIGBUS))
     }
 
     /// Whether an operation ended in the error specified for it.

@@ -16,7 +16,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Finding> {
     let Some(baseline) = evidence.baseline.filter(|_| evidence.experiment.workload.repeats_itself) else {
         return Vec::new();
     };
-    if !evidence.has_ended() || evidence.was_rejected() {
+    if !evidence.has_ended() || evidence.was_rejected() || evidence.was_ended_by_poison() {
         return Vec::new();
     }
     let mut different = Vec::new();

@@ -3,7 +3,8 @@
 //! What is claimed, and checked: a read and a write of a file exclude each other, repeats included, since VFS holds the file's lock over
 //! all attempts of an operation. So whoever reads a slot sees one write of it, all of it and nothing else, and there is an order of all
 //! reads and writes that fits when each began and ended. The first is checked here; for the second each operation is said in a line:
-//! `@op {"client":1,"kind":"w","slot":3,"value":77,"call":TSC,"return":TSC}`, value 0 for what was there at first.
+//! `@op {"client":1,"kind":"w","slot":3,"value":77,"call":TSC,"return":TSC}`, value 0 for what was there at first, and `"ok":false` behind it
+//! if it failed: such a write may have happened all the same.
 //!
 //! The one thing to hold in mind: a write that ended in a defined error may have been done in part, so from there on mixtures are no
 //! mistake any more, and the run is a rejected one.
@@ -91,16 +92,19 @@ fn work(
                 let call = now();
                 let answer = user::pwrite(shared, &new, slot * SLOT);
                 let end = now();
+                lines.operation(client, 'w', slot, value, (call, end), answer.is_ok());
                 whole("bytes of a slot written", answer.defined(since, "pwrite")? as u64, SLOT)?;
-                lines.operation(client, 'w', slot, value, call, end);
             }
             _ => {
                 let call = now();
                 let answer = user::pread(shared, &mut bytes, slot * SLOT);
                 let end = now();
+                if answer.is_err() {
+                    lines.operation(client, 'r', slot, 0, (call, end), false);
+                }
                 whole("bytes of a slot read", answer.defined(since, "pread")? as u64, SLOT)?;
                 let value = one_value(slot, &bytes, since)?;
-                lines.operation(client, 'r', slot, value, call, end);
+                lines.operation(client, 'r', slot, value, (call, end), true);
             }
         }
     }
@@ -135,11 +139,21 @@ struct Lines {
 }
 
 impl Lines {
-    fn operation(&mut self, client: u32, kind: char, slot: u64, value: u32, call: u64, end: u64) {
+    /// Says an operation, from when to when it was under way, and whether it succeeded.
+    fn operation(
+        &mut self,
+        client: u32,
+        kind: char,
+        slot: u64,
+        value: u32,
+        (call, end): (u64, u64),
+        ok: bool,
+    ) {
+        let ok = if ok { "" } else { ",\"ok\":false" };
         // A string takes whatever is written to it.
         let _ = writeln!(
             self.text,
-            "@op {{\"client\":{client},\"kind\":\"{kind}\",\"slot\":{slot},\"value\":{value},\"call\":{call},\"return\":{end}}}"
+            "@op {{\"client\":{client},\"kind\":\"{kind}\",\"slot\":{slot},\"value\":{value},\"call\":{call},\"return\":{end}{ok}}}"
         );
         if self.text.len() > LINES {
             self.flush();

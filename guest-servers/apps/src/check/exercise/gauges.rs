@@ -17,6 +17,7 @@ pub struct Gauges {
     repeats: u64,
     given_up: u64,
     disk_errors: u64,
+    poisoned: u64,
 }
 
 impl Gauges {
@@ -29,6 +30,7 @@ impl Gauges {
             repeats: sum(&[Counter::VfsRepeats, Counter::VfsRawRepeats]),
             given_up: sum(&[Counter::VfsGivenUp, Counter::SuspensionsGivenUp]),
             disk_errors: sum(&[Counter::BlkErrors]),
+            poisoned: sum(&[Counter::PoisonedUser, Counter::PoisonedCopy]),
         }
     }
 
@@ -50,12 +52,13 @@ impl Gauges {
     }
 
     /// Whether an operation begun then may end in this error: EFAULT if an operation has been given up at the bound of its repeats,
-    /// EIO if the disk has failed. Nothing else is defined.
+    /// EIO if the disk has failed, or if a page was lost: with it goes the server that had it, and with that one the request. Nothing
+    /// else is defined.
     pub fn defined(&self, error: Errno) -> bool {
         let now = Gauges::now();
         match error {
             Errno::EFAULT => now.given_up != self.given_up,
-            Errno::EIO => now.disk_errors != self.disk_errors,
+            Errno::EIO => (now.disk_errors, now.poisoned) != (self.disk_errors, self.poisoned),
             _ => false,
         }
     }
