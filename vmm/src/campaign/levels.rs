@@ -111,3 +111,31 @@ pub fn pairs(first: &Experiment, second: &[Site]) -> Vec<Experiment> {
     };
     (1..).zip(second).map(pair).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::oracle::sample;
+    use crate::campaign::{presets, workload};
+
+    #[test]
+    fn the_last_run_of_each_request_in_each_kind_is_thorough_and_none_behind_the_end() {
+        let plan = presets::find("level1").unwrap().unwrap();
+        let mut sites = vec![sample::site(); 3];
+        sites[1].0.operation = refault_abi::fs::WRITE;
+        sites[2].0.operation = refault_abi::fs::WRITE;
+        let baseline =
+            Baseline { sites, cases: Vec::new(), tree: Default::default(), grants: None, calls: None };
+        let workload = workload::named("requests").unwrap();
+        let argument = Argument::of(workload, 0);
+        let subject = Subject { workload, argument, words: "", baseline: &baseline };
+        let runs = subject.level_1(&plan);
+        let kinds = plan.kinds().count();
+        assert_eq!(runs.len(), 3 * kinds + 1);
+        let thorough: Vec<bool> = runs.iter().map(|run| run.argument.thorough).collect();
+        assert_eq!(thorough.iter().filter(|it| **it).count(), 2 * kinds);
+        // The kind that counts on has one more, behind the last site, in which more sites must not come.
+        assert_eq!(thorough[..4], [true, false, true, false]);
+        assert!(runs[3].past_the_end);
+    }
+}
