@@ -384,3 +384,89 @@ fn an_interrupted_mkfs_leaves_nothing_behind() {
     let left: Vec<_> = fs::read_dir(files.0.path()).unwrap().flatten().map(|f| f.file_name()).collect();
     assert_eq!(left, if finished { vec!["disk.img"] } else { vec![] });
 }
+
+#[test]
+fn a_delay_by_address_needs_nothing_of_the_guest() {
+    if !kvm_or_skip("a_delay_by_address_needs_nothing_of_the_guest") {
+        return;
+    }
+    let files = Files::new();
+    // It knows nothing of the doorbell but its exit: one page that it touches, and one that it never does.
+    let kernel = files.file("kernel", &refault::micro::elf(&TOUCHING, 0x10_0000, 0x10_0000));
+    let rule = "gpa=0x200000-0x201fff: delay=1ms";
+    let output = refault(&["run", "--kernel", text(&kernel), "--inject", rule, "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let faults = &document["stats"]["faults"];
+    let counts =
+        ["armed", "trapped", "delayed", "never_touched", "reflected"].map(|key| faults[key].as_u64());
+    assert_eq!(counts, [2, 1, 1, 1, 0].map(Some), "{faults}");
+}
+
+/// Adds one to a word at 0x200000 and ends with it as its status.
+const TOUCHING: [u8; 20] = [
+    0xff, 0x05, 0, 0, 0x20, 0, // incl 0x200000
+    0xa1, 0, 0, 0x20, 0, // mov 0x200000, %eax
+    0xba, 0xf4, 0, 0, 0, 0xef, 0xf4, // mov $0xf4, %edx; out; hlt
+    0x90, 0x90,
+];
+
+#[test]
+fn rules_of_a_file() {
+    if !kvm_or_skip("rules_of_a_file") {
+        return;
+    }
+    let files = Files::new();
+    let kernel = files.file("kernel", &refault::micro::elf(&TOUCHING, 0x10_0000, 0x10_0000));
+    let config = files.file(
+        "good.toml",
+        format!(
+            "kernel = {:?}\nmem = \"16M\"\n\n[[rule]]\ngpa = \"0x200000-0x200fff\"\naction = \"delay=1ms\"\n",
+            text(&kernel)
+        )
+        .as_bytes(),
+    );
+    let output = refault(&["run", "--config", text(&config), "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["stats"]["faults"]["delayed"], 1);
+}
+
+#[test]
+fn a_disk_under_an_overlay_is_never_written() {
+    if !kvm_or_skip("a_disk_under_an_overlay_is_never_written") {
+        return;
+    }
+    let files = Files::new();
+    let disk = files.demo_disk();
+    let before = fs::read(&disk).unwrap();
+    let overlaid = format!("{},overlay=on", text(&disk));
+    let rule = "disk op=write nth=1: delay=1ms";
+    let run = |disk: &str| {
+        refault(&["run", "--disk", disk, "--inject", rule, "--timeout", "60s", "--", "mkdir", "/new"])
+    };
+    let output = run(&overlaid);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read(&disk).unwrap() == before, "the image was written");
+    // Without an overlay the same is written.
+    assert_eq!(run(text(&disk)).status.code(), Some(0));
+    assert!(fs::read(&disk).unwrap() != before);
+}
+
+#[test]
+fn a_bad_configuration_is_shown_with_line_and_column() {
+    let files = Files::new();
+    let rule = "mem = \"16M\"\n\n[[rule]]\ngpa = \"ram\"\n";
+    for (toml, place, line) in [
+        (format!("{rule}evry = 3\naction = \"delay=1ms\"\n"), "line 5, column 1:", "evry = 3"),
+        (format!("{rule}action = \"delay=1 ms\"\n"), "line 5, column ", "delay=1 ms"),
+        ("mem = \"16M\"\nmemory = 5\n".to_owned(), "line 2, column 1:", "memory = 5"),
+    ] {
+        let config = files.file("bad.toml", toml.as_bytes());
+        let (code, said) = failure(&["run", "--config", text(&config)]);
+        assert_eq!(code, 160, "{said}");
+        for word in [text(&config), place, line, "^", "expected here"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+}

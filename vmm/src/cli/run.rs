@@ -389,7 +389,7 @@ pub fn failure(error: AssembleError) -> Failure {
         | AssembleError::Overlay(_)
         | AssembleError::Engine(_)
         | AssembleError::TooManyDisks(_) => ExitCode::Disk,
-        AssembleError::Mechanism(_) => ExitCode::Mechanism,
+        AssembleError::Mechanism(_) | AssembleError::Reach(_) => ExitCode::Mechanism,
         AssembleError::ProgramWord(_) | AssembleError::Processors(_) | AssembleError::Memory(_) => {
             ExitCode::Usage
         }

@@ -8,6 +8,7 @@
 //! | [`mechanism`], [`poison`], [`protect`], [`writeprotect`] | how a page goes away and how a touch is noticed |
 //! | [`injector`] | what the doorbell, the processors and a session call; with it `book`, `decide`, [`physical`] |
 //! | [`trap`] | a touch as a value, and the line of the log that becomes of it |
+//! | [`classes`], [`reach`] | pages that are not like others, and whether they can be away on this host |
 //! | [`decode`], [`walk`] | which virtual address the stopped instruction used |
 //! | [`counters`] | the sums that must come out |
 //!
@@ -34,6 +35,7 @@ pub mod parse;
 pub mod physical;
 pub mod poison;
 pub mod protect;
+pub mod reach;
 pub mod rule;
 mod show;
 pub mod table;

@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::{KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_irqchip};
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{Kvm, VmFd};
 
 use crate::doorbell::Registers;
 use crate::host::open_kvm;
 use crate::inject::Injector;
 use crate::inject::injector::Registered;
+use crate::inject::mechanism::Wanted;
+use crate::inject::reach::{Reach, ReachError};
 use crate::vcpu::thread::Vcpu;
 use crate::vm::End;
 use crate::vm::assemble::AssembleError;
@@ -67,6 +69,9 @@ pub enum SessionError {
     /// The host's KVM failed in the middle.
     #[error("the machine could not be put back: {0}")]
     State(#[from] StateError),
+    /// This host cannot carry out the rules of a run; the session is as good as before.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     /// A trial that decides how to put a machine back failed.
     #[error("it could not be found out how this host has to be used: {0}")]
     Trial(#[from] crate::doctor::microguest::LabError),
@@ -89,6 +94,9 @@ pub struct Session {
     injector: Arc<Injector>,
     memory: MemoryImage,
     shadows: Option<Shadows>,
+    kvm: Kvm,
+    mechanism: Wanted,
+    reach: Reach,
     mark: Mark,
     console: Capture,
     /// Whether a run has been made since the machine was last as at the ready mark.
@@ -105,6 +113,7 @@ impl Session {
         let kvm = open_kvm().map_err(AssembleError::from)?;
         let shadowed = shadows::needed(&kvm)?;
         let console = Capture::default();
+        let mechanism = config.mechanism;
         let limit = config.timeout.unwrap_or(BOOT_LIMIT);
         let disks = config.disks.into_iter().map(|disk| Disk { overlay: true, ..disk }).collect();
         let mut parts = Parts::make(Config {
@@ -156,7 +165,19 @@ impl Session {
             guest: parts.doorbell.guest_counters().into(),
         };
         let memory = MemoryImage::take(&parts.vm, parts.machine.ram.clone())?;
-        Ok(Self { processors, parts, injector, memory, shadows, mark, console, used: false })
+        Ok(Self {
+            processors,
+            parts,
+            injector,
+            memory,
+            shadows,
+            kvm,
+            mechanism,
+            reach: Reach::default(),
+            mark,
+            console,
+            used: false,
+        })
     }
 
     /// How pages are taken away in it.
@@ -172,8 +193,10 @@ impl Session {
     /// Puts the machine back, if it has run, and runs it with what `run` says.
     ///
     /// # Errors
-    /// The host failed. The session is of no use any more.
+    /// [`SessionError::Reach`] where the host cannot do what the rules say. Otherwise the host failed, and the session is of no use any
+    /// more.
     pub async fn run(&mut self, run: Run) -> Result<Ran, SessionError> {
+        self.reach.check(&self.kvm, self.mechanism, &run.rules)?;
         let begun = Instant::now();
         if std::mem::replace(&mut self.used, true) {
             self.put_back()?;

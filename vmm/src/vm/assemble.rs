@@ -54,6 +54,9 @@ pub enum AssembleError {
     /// No way to take pages away.
     #[error(transparent)]
     Mechanism(#[from] crate::inject::mechanism::MechanismError),
+    /// Rules that this host cannot carry out.
+    #[error(transparent)]
+    Reach(#[from] crate::inject::reach::ReachError),
     /// The host refused something small.
     #[error("the host refused {what}: {source}")]
     Io {

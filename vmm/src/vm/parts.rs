@@ -9,7 +9,9 @@ use refault_devices::serial::Serial;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::doorbell::Doorbell;
+use crate::host::open_kvm;
 use crate::inject::physical::Surroundings;
+use crate::inject::reach::Reach;
 use crate::inject::rule::Span;
 use crate::inject::{Injector, Rule, mechanism};
 use crate::memory::GuestRam;
@@ -118,6 +120,7 @@ fn injector(config: &Config, ram: &Arc<GuestRam>) -> Result<Option<Arc<Injector>
     if !config.rules.iter().any(Rule::is_about_memory) && !config.session {
         return Ok(None);
     }
+    Reach::default().check(&open_kvm()?, config.mechanism, &config.rules)?;
     let mechanism = mechanism::choose(ram, config.mechanism)?;
     let seed = config.seed.unwrap_or(0);
     let writes = mechanism::for_writes(ram, mechanism.as_ref());

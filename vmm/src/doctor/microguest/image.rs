@@ -14,7 +14,8 @@ const PD: u64 = 0x3000;
 const PT: u64 = 0x4000;
 const GDT: u64 = 0x5000;
 const TSS: u64 = 0x5800;
-const IDT: u64 = 0x6000;
+/// The interrupt table.
+pub const IDT: u64 = 0x6000;
 /// One handler of [`HANDLER_SIZE`] bytes per vector.
 pub const HANDLERS: u64 = 0x7000;
 /// Room for one handler, in bytes.
