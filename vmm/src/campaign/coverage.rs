@@ -279,7 +279,8 @@ pub fn markdown(coverage: &Coverage, records: &[RunRecord], command: &str) -> St
         add(format!("Host: {host}. Pages are taken away by {mechanism}. Build of the guest: {build}.\n"));
     }
     add("| level | words of the kernel | runs | violations | verdicts |\n|---|---|---|---|---|".into());
-    let mut levels: BTreeMap<(&str, &str), (u64, u64, BTreeMap<&str, u64>)> = BTreeMap::new();
+    type Level<'a> = (u64, u64, BTreeMap<&'a str, u64>);
+    let mut levels: BTreeMap<(&str, &str), Level<'_>> = BTreeMap::new();
     for record in records {
         let (runs, violations, verdicts) = levels.entry((&record.level, &record.words)).or_default();
         *runs += 1;
