@@ -126,6 +126,7 @@ fn timeline(ran: &Ran) -> Vec<FaultTimes> {
             (0, false) => "kernel".into(),
             (operation, _) => fs::operation_name(operation).into(),
         },
+        request: fault.request,
         attempt: fault.attempt,
         page: fault.page,
         side: fault.side.map(|side| side.to_string()).unwrap_or_default(),

@@ -91,6 +91,10 @@ pub struct FaultTimes {
     pub sequence: u64,
     /// Operation, as `read`; `user` for a touch from ring 3, `kernel` for any other.
     pub owner: String,
+    /// Request that the operation was, counted from 1 since the ready mark; 0 if there is none, or if the line is of before this was
+    /// written down.
+    #[serde(default)]
+    pub request: u32,
     /// Attempt of the operation; 0 if there is none.
     pub attempt: u16,
     /// Page of the range.

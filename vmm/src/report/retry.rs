@@ -1,7 +1,8 @@
 //! The one repeated operation that a report draws, attempt by attempt.
 //!
-//! The one thing to hold in mind: a record knows a fault's operation and attempt, but not its request. So a retry is read off the order:
-//! faults of one operation whose attempts do not fall, from the first attempt on.
+//! The one thing to hold in mind: the faults of one request are a retry, wherever they stand among those of other clients. Lines of old
+//! records do not say the request; there a retry is read off the order: faults of one operation whose attempts do not fall, from the
+//! first attempt on.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,10 +35,10 @@ pub struct Retry {
 
 /// The retry with the most attempts that can be drawn: one of a run without a violation, if there is any, and the first of equals.
 pub fn longest(records: &[RunRecord]) -> Option<Retry> {
-    let mut best: Option<((bool, usize), &RunRecord, &[FaultTimes])> = None;
+    let mut best: Option<((bool, usize), &RunRecord, Vec<&FaultTimes>)> = None;
     for record in records {
         for faults in retries(&record.timeline) {
-            let rank = (!is_violation(record), attempts(faults));
+            let rank = (!is_violation(record), attempts(&faults));
             if rank.1 > 1 && best.as_ref().is_none_or(|(other, ..)| rank > *other) {
                 best = Some((rank, record, faults));
             }
@@ -51,23 +52,33 @@ pub fn longest(records: &[RunRecord]) -> Option<Retry> {
         policy: record.words.clone(),
         operation: faults.first()?.owner.clone(),
         attempts,
-        faults: faults.to_vec(),
+        faults: faults.into_iter().cloned().collect(),
     })
 }
 
 /// The retries of a time line that can be drawn.
-fn retries(timeline: &[FaultTimes]) -> impl Iterator<Item = &[FaultTimes]> {
-    let goes_on = |a: &FaultTimes, b: &FaultTimes| {
-        a.owner == b.owner && a.attempt != 0 && b.attempt >= a.attempt && b.exit >= a.resumed
+fn retries(timeline: &[FaultTimes]) -> Vec<Vec<&FaultTimes>> {
+    let mut timeline: Vec<&FaultTimes> = timeline.iter().collect();
+    // Stable: the faults of a request stay in order, and those of which the request is not known stay where they are.
+    timeline.sort_by_key(|fault| match fault.request {
+        0 => (0, ""),
+        request => (request, fault.owner.as_str()),
+    });
+    let goes_on = |a: &&FaultTimes, b: &&FaultTimes| {
+        (a.request, &a.owner) == (b.request, &b.owner)
+            && a.attempt != 0
+            && b.attempt >= a.attempt
+            && b.exit >= a.resumed
     };
-    timeline.chunk_by(goes_on).filter(|faults| {
+    let can_be_drawn = |faults: &&[&FaultTimes]| {
         faults.len() <= FAULTS_MAX
             && faults.first().is_some_and(|fault| fault.attempt == 1)
             && faults.iter().all(|fault| Part::ALL.iter().all(|part| part.of(fault).is_ok()))
-    })
+    };
+    timeline.chunk_by(goes_on).filter(can_be_drawn).map(<[_]>::to_vec).collect()
 }
 
-fn attempts(faults: &[FaultTimes]) -> usize {
+fn attempts(faults: &[&FaultTimes]) -> usize {
     faults.chunk_by(|a, b| a.attempt == b.attempt).count()
 }
 
@@ -107,6 +118,31 @@ mod tests {
         assert_eq!((retry.id.as_str(), retry.attempts, retry.faults.len()), ("two", 3, 4));
         assert_eq!(longest(&records[2..]).unwrap().attempts, 4);
         assert_eq!(longest(&records[..1]), None);
+    }
+
+    #[test]
+    fn requests_are_told_apart_and_put_together() {
+        let of = [("read", 1), ("read", 1), ("read", 2), ("read", 2), ("read", 3)];
+        let mut crowd = record("crowd", "RETRIED", &of);
+        for (fault, request) in crowd.timeline.iter_mut().zip([7, 9, 7, 9, 7]) {
+            fault.request = request;
+        }
+        let retry = longest(std::slice::from_ref(&crowd)).unwrap();
+        assert_eq!((retry.attempts, retry.faults.len()), (3, 3));
+        assert!(retry.faults.iter().all(|fault| fault.request == 7), "{:?}", retry.faults);
+        // The first attempts of two requests are no retry.
+        crowd.timeline.truncate(2);
+        crowd.timeline[1].attempt = 2;
+        assert_eq!(longest(&[crowd]), None);
+    }
+
+    #[test]
+    fn lines_without_requests_can_be_read() {
+        let mut line =
+            serde_json::to_value(FaultTimes { attempt: 2, request: 5, ..FaultTimes::default() }).unwrap();
+        line.as_object_mut().unwrap().remove("request").unwrap();
+        let read: FaultTimes = serde_json::from_value(line).unwrap();
+        assert_eq!((read.attempt, read.request), (2, 0));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn head(out: &mut String, document: &Document) {
         (
             "Faults given",
             count(document.given),
-            format!("of {} armed", several(document.faults.armed, "page", "pages")),
+            format!("from {} taken away", several(document.faults.armed, "page", "pages")),
         ),
         (
             "Operations repeated",
