@@ -262,6 +262,9 @@ fn matrix(records: &[RunRecord], listings: &[Listing], kinds: &[String], words: 
         .collect()
 }
 
+/// Runs, violations, and runs by verdict.
+type LevelSums<'a> = (u64, u64, BTreeMap<&'a str, u64>);
+
 /// The coverage as a page of documentation. `command` is what makes it again.
 pub fn markdown(coverage: &Coverage, records: &[RunRecord], command: &str) -> String {
     use std::fmt::Write as _;
@@ -279,7 +282,7 @@ pub fn markdown(coverage: &Coverage, records: &[RunRecord], command: &str) -> St
         add(format!("Host: {host}. Pages are taken away by {mechanism}. Build of the guest: {build}.\n"));
     }
     add("| level | words of the kernel | runs | violations | verdicts |\n|---|---|---|---|---|".into());
-    let mut levels: BTreeMap<(&str, &str), (u64, u64, BTreeMap<&str, u64>)> = BTreeMap::new();
+    let mut levels: BTreeMap<(&str, &str), LevelSums> = BTreeMap::new();
     for record in records {
         let (runs, violations, verdicts) = levels.entry((&record.level, &record.words)).or_default();
         *runs += 1;
