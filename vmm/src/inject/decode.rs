@@ -83,7 +83,8 @@ pub struct SegmentBases {
     pub gs: u64,
 }
 
-/// Memory operands of the instruction that starts `code`; `None` if it has none or is not understood.
+/// Memory operands of the instruction that starts `code`; `None` if it is not understood. One that is understood and names no memory
+/// has none in its list: what stops such an instruction is the processor's own doing.
 pub fn operands(code: &[u8], regs: &kvm_regs, bases: SegmentBases) -> Option<Operands> {
     let instruction = Decoder::with_ip(64, code, regs.rip, DecoderOptions::NONE).decode();
     if instruction.is_invalid() {
@@ -107,7 +108,9 @@ pub fn operands(code: &[u8], regs: &kvm_regs, bases: SegmentBases) -> Option<Ope
     }
     // The order of the accesses: an instruction writes what it has read.
     all.sort_by_key(|operand| operand.usage == Use::Write);
-    let first = *all.first()?;
+    let Some(first) = all.first().copied() else {
+        return Some(Operands { list: [None; 2], repeatable: false });
+    };
     let last = all.last().copied().filter(|_| all.len() > 1);
     Some(Operands { list: [Some(first), last], repeatable: repeatable(&instruction, info, &all, regs) })
 }
