@@ -9,6 +9,8 @@ pub static ALL: &[(&str, &str)] = &[
     ("level2", include_str!("../../../tests/plans/level2.toml")),
     ("random", include_str!("../../../tests/plans/random.toml")),
     ("million", include_str!("../../../tests/plans/million.toml")),
+    ("poison", include_str!("../../../tests/plans/poison.toml")),
+    ("contrast", include_str!("../../../tests/plans/contrast.toml")),
     ("escapes", include_str!("../../../tests/plans/escapes.toml")),
 ];
 

@@ -136,3 +136,32 @@ impl Summary {
 fn restores(records: &[RunRecord]) -> Collector {
     records.iter().filter(|record| record.kind != Kind::None.word()).map(|record| record.restore_us).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_the_same_if_they_shrink_to_the_same_and_end_in_the_same_way() {
+        let one = Failure {
+            id: "L1/3".into(),
+            also: Vec::new(),
+            verdict: "SHORT".into(),
+            violated: "O2".into(),
+            why: Vec::new(),
+            rule: vec!["read page=1 : reflect".into()],
+            workload: "read".into(),
+            argument: "0x101".into(),
+            without_faults: false,
+            failed: 5,
+            replays: 5,
+            replay: "refault replay a".into(),
+        };
+        let other =
+            Failure { id: "L1/4".into(), failed: 2, replay: "refault replay b".into(), ..one.clone() };
+        assert!(one.is_same(&other));
+        assert!(!one.is_same(&Failure { rule: vec!["read page=2 : reflect".into()], ..other.clone() }));
+        assert!(!one.is_same(&Failure { verdict: "CORRUPT".into(), ..other.clone() }));
+        assert!(!one.is_same(&Failure { workload: "bread".into(), ..other }));
+    }
+}

@@ -51,7 +51,7 @@ pub struct Args {
     /// The plan (docs/campaigns.md)
     #[arg(value_name = "PLAN.toml", required_unless_present = "preset")]
     plan: Option<PathBuf>,
-    /// A plan that is built in: floor, level1, level2, random, million, escapes
+    /// A plan that is built in: floor, level1, level2, random, million, poison, contrast, escapes
     #[arg(long, value_name = "NAME", conflicts_with = "plan")]
     preset: Option<String>,
     /// Instead of the plan's levels
