@@ -192,6 +192,7 @@ fn timeline(
         faults.push(FaultTimes {
             sequence: faults.len() as u64 + 1,
             owner: owner.into(),
+            request: page / 8 + 1,
             attempt,
             page: page % 8,
             side: side.into(),
