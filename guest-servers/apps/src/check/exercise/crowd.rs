@@ -27,7 +27,6 @@ use super::gauges::Gauges;
 use super::random::Random;
 use super::requests::DIRECTORY;
 use super::trouble::{Defined, Step, Trouble, whole};
-use crate::check::suite::Explain;
 
 /// Slots of the shared file.
 const SLOTS: u64 = 4;
@@ -41,9 +40,9 @@ const LINES: usize = 3500;
 /// So many processes, each with so many operations. `told` says whether lines go to the monitor.
 pub fn run(seed: u32, clients: u8, operations: u16, told: bool, since: &Gauges) -> Step {
     let path = format!("{DIRECTORY}/shared");
-    let shared = user::open(&path, O_RDWR | O_CREAT | O_TRUNC, 0o644).explain(&path)?;
+    let shared = user::open(&path, O_RDWR | O_CREAT | O_TRUNC, 0o644).defined(since, &path)?;
     for slot in 0..SLOTS {
-        let count = user::pwrite(shared, &contents(0), slot * SLOT).explain("preparing a slot")?;
+        let count = user::pwrite(shared, &contents(0), slot * SLOT).defined(since, "preparing a slot")?;
         whole("preparing a slot", count as u64, SLOT)?;
     }
     let mut children = Vec::new();
@@ -80,7 +79,7 @@ fn work(
     since: &Gauges,
 ) -> Step {
     let mut random = Random::new(seed, 0x100 + client);
-    let mut own = Fsx::new(&format!("{DIRECTORY}/own{client}"), seed, client)?;
+    let mut own = Fsx::new(&format!("{DIRECTORY}/own{client}"), seed, client, since)?;
     let mut bytes = vec![0; SLOT as usize];
     for number in 1..=u32::from(operations) {
         let slot = random.below(SLOTS);

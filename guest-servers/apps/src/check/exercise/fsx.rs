@@ -19,7 +19,6 @@ use super::random::Random;
 use super::trouble::{Defined, Step, Trouble, same, same_bytes, whole};
 use super::window::Window;
 use crate::check::area::Area;
-use crate::check::suite::Explain;
 
 /// Bytes of the file at most.
 const MAX: u64 = 64 << 10;
@@ -39,9 +38,9 @@ pub struct Fsx {
 
 impl Fsx {
     /// Makes the file anew.
-    pub fn new(path: &str, seed: u32, client: u32) -> Result<Fsx, String> {
-        let descriptor = user::open(path, O_RDWR | O_CREAT | O_TRUNC, 0o644).explain(path)?;
-        let appending = user::open(path, O_RDWR | O_APPEND, 0).explain(path)?;
+    pub fn new(path: &str, seed: u32, client: u32, since: &Gauges) -> Result<Fsx, Trouble> {
+        let descriptor = user::open(path, O_RDWR | O_CREAT | O_TRUNC, 0o644).defined(since, path)?;
+        let appending = user::open(path, O_RDWR | O_APPEND, 0).defined(since, path)?;
         Ok(Fsx {
             path: path.into(),
             descriptor,

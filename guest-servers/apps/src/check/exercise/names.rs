@@ -16,7 +16,6 @@ use super::gauges::Gauges;
 use super::random::Random;
 use super::requests::directory;
 use super::trouble::{Defined, Step, Trouble, same, same_bytes};
-use crate::check::suite::Explain;
 
 /// Names that there may be.
 const NAMES: u64 = 12;
@@ -47,15 +46,15 @@ fn target(number: u64) -> String {
 
 impl Names {
     /// An empty directory.
-    pub fn new(path: &str, seed: u32, client: u32) -> Result<Names, String> {
-        directory(path)?;
+    pub fn new(path: &str, seed: u32, client: u32, since: &Gauges) -> Result<Names, Trouble> {
+        directory(path).defined(since, path)?;
         for number in 0..NAMES {
             // Leftovers of an earlier run, of any kind.
             let name = format!("{path}/n{number}");
             if user::unlink(&name).is_err() {
                 match user::rmdir(&name) {
                     Ok(()) | Err(Errno::ENOENT) => {}
-                    other => other.explain(&name)?,
+                    other => other.defined(since, &name)?,
                 }
             }
         }

@@ -62,7 +62,7 @@ pub trait Request {
 /// All of them, in their order.
 pub fn all() -> Result<Vec<Box<dyn Request>>, String> {
     let path = |name: &str| format!("{DIRECTORY}/{name}");
-    directory(DIRECTORY)?;
+    directory(DIRECTORY).explain(DIRECTORY)?;
     // Two, because each has its position.
     let (disk, other) =
         (user::open(DISK, O_RDWR, 0).explain(DISK)?, user::open(DISK, O_RDWR, 0).explain(DISK)?);
@@ -83,10 +83,10 @@ pub fn all() -> Result<Vec<Box<dyn Request>>, String> {
 }
 
 /// Makes a directory, unless it is there.
-pub fn directory(path: &str) -> Result<(), String> {
+pub fn directory(path: &str) -> refault_abi::Result<()> {
     match user::mkdir(path, 0o755) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(error) => Err(format!("{path}: {error}")),
+        Err(Errno::EEXIST) => Ok(()),
+        made => made,
     }
 }
 
@@ -242,7 +242,7 @@ struct Getdents {
 
 impl Getdents {
     fn new(path: &str) -> Result<Getdents, String> {
-        directory(path)?;
+        directory(path).explain(path)?;
         // Links to one file: they cost a name each and nothing else.
         let one = format!("{path}/one");
         let file = user::open(&one, O_RDWR | O_CREAT, 0o644).explain(&one)?;
@@ -369,6 +369,8 @@ impl Request for Slink {
             // A link appears behind its last copy, or not at all.
             return match seen {
                 Err(Errno::ENOENT) => Err(trouble),
+                // The look itself may have met what lasts.
+                Err(error) if since.defined(error) => Err(trouble),
                 other => Err(format!("a failed request left a link: {other:?}").into()),
             };
         }

@@ -122,7 +122,7 @@ fn each(clients: u8, body: impl Fn(u32) -> Step) -> Step {
 /// Workload 9, each client on a file of its own.
 fn fsx(seed: u32, clients: u8, operations: u16, since: &Gauges) -> Step {
     each(clients, |client| {
-        let mut file = Fsx::new(&alloc::format!("{}/fsx{client}", requests::DIRECTORY), seed, client)?;
+        let mut file = Fsx::new(&alloc::format!("{}/fsx{client}", requests::DIRECTORY), seed, client, since)?;
         (0..operations).try_for_each(|_| file.step(since))?;
         file.compare(since)?;
         file.end(since)
@@ -132,7 +132,8 @@ fn fsx(seed: u32, clients: u8, operations: u16, since: &Gauges) -> Step {
 /// Workload 11, each client in a directory of its own.
 fn names(seed: u32, clients: u8, operations: u16, since: &Gauges) -> Step {
     each(clients, |client| {
-        let mut names = Names::new(&alloc::format!("{}/names{client}", requests::DIRECTORY), seed, client)?;
+        let mut names =
+            Names::new(&alloc::format!("{}/names{client}", requests::DIRECTORY), seed, client, since)?;
         (0..operations).try_for_each(|_| names.step(since))?;
         names.end(since)
     })

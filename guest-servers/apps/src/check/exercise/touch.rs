@@ -18,7 +18,6 @@ use super::random::Random;
 use super::requests::DIRECTORY;
 use super::trouble::{Defined, Step, Trouble, whole};
 use crate::check::area::Area;
-use crate::check::suite::Explain;
 
 /// Pages of anonymous memory.
 const ANONYMOUS: u64 = 256;
@@ -35,10 +34,10 @@ fn word(page: u64, generation: u64) -> u8 {
 /// So many rounds over all pages.
 pub fn run(seed: u32, rounds: u16, since: &Gauges) -> Step {
     let path = format!("{DIRECTORY}/mapped");
-    let file = user::open(&path, O_RDWR | O_CREAT | O_TRUNC, 0o644).explain(&path)?;
+    let file = user::open(&path, O_RDWR | O_CREAT | O_TRUNC, 0o644).defined(since, &path)?;
     let mut bytes = alloc::vec![0; (MAPPED * PAGE) as usize];
     pattern::fill(FILE, 0, &mut bytes);
-    let count = user::pwrite(file, &bytes, 0).explain("preparing")?;
+    let count = user::pwrite(file, &bytes, 0).defined(since, "preparing")?;
     whole("preparing", count as u64, bytes.len() as u64)?;
     let (plain, mapped) = (Area::anonymous(ANONYMOUS)?, Area::of_file(file, MAPPED)?);
     let mut order: Vec<u64> = (0..ANONYMOUS + MAPPED).collect();
