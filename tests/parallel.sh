@@ -14,6 +14,8 @@ trap 'rm -rf "$out"' EXIT
 seq "$parts" | parallel --will-cite --halt soon,fail=1 \
   "$refault" campaign --preset "$preset" --jobs 1 --shard "{}/$parts" --out "$out/part-{}"
 
+"$refault" report "$out"/part-* --out "$out/report.html"
+[ -s "$out/report.html" ]
 "$refault" coverage "$out"/part-* --floor 1.0 --markdown "$out/coverage.md" --json "$out/coverage.json"
 grep -q '^| sites |' "$out/coverage.md"
 
