@@ -5,31 +5,13 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{kvm_or_skip, runtime};
-use refault::guest_image;
+use common::{guest_session, kvm_or_skip, runtime};
 use refault::inject::parse_rule;
 use refault::snapshot::session::SessionError;
 use refault::snapshot::{Ran, Run, Session};
-use refault::suite::{DiskKind, disk};
-use refault::vm::config::Disk;
-use refault::vm::{Config, End};
-
-async fn session() -> Session {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("disk.img");
-    std::fs::write(&path, disk::image(DiskKind::Standard).unwrap()).unwrap();
-    let config = Config {
-        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
-        program: vec!["sys_exercise".into()],
-        disks: vec![Disk::new(path)],
-        memory: 32 << 20,
-        ..Config::new(guest_image::KERNEL)
-    };
-    Session::boot(config).await.unwrap()
-}
+use refault::vm::End;
 
 async fn run(session: &mut Session, rule: &str) -> Result<Ran, SessionError> {
     let rules = if rule.is_empty() { vec![] } else { vec![parse_rule(rule).unwrap()] };
@@ -53,7 +35,7 @@ fn classes_that_only_instructions_touch() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await.unwrap();
         assert_eq!((&clean.end, clean.counters.armed), (&End::Exited(0), 0), "{}", clean.console);
         for class in ["virtqueues", "granttables", "messages"] {
@@ -86,7 +68,7 @@ fn a_poisoned_page_of_a_class() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await.unwrap();
 
         // The driver ends and is made again, with other rings; its clients repeat.
@@ -119,7 +101,7 @@ fn classes_that_the_processor_touches_itself() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await.unwrap();
         for class in ["pagetables", "descriptors", "kernel"] {
             for action in ["reflect", "reflect*3", "delay=100us", "poison"] {

@@ -6,30 +6,13 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{kvm_or_skip, runtime};
-use refault::guest_image;
+use common::{guest_session, kvm_or_skip, runtime};
 use refault::inject::parse_rule;
 use refault::snapshot::{Ran, Run, Session};
-use refault::suite::{DiskKind, disk};
-use refault::vm::config::Disk;
-use refault::vm::{Config, End};
-
-async fn session() -> Session {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("disk.img");
-    std::fs::write(&path, disk::image(DiskKind::Standard).unwrap()).unwrap();
-    let config = Config {
-        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
-        program: vec!["sys_exercise".into()],
-        disks: vec![Disk::new(path)],
-        memory: 32 << 20,
-        ..Config::new(guest_image::KERNEL)
-    };
-    Session::boot(config).await.unwrap()
-}
+use refault::suite::disk;
+use refault::vm::End;
 
 /// Reads, writes, cuts and syncs of a file, seed 5.
 const FSX: u64 = 9 | 40 << 16 | 5 << 32;
@@ -70,7 +53,7 @@ fn an_error_is_told_and_harms_nothing_else() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await;
         assert_eq!((&clean.end, verdict(&clean), clean.disk_faults), (&End::Exited(0), "PASS", 0));
         checked(&clean).unwrap();
@@ -102,7 +85,7 @@ fn a_disk_that_always_fails_is_told_of_and_the_guest_lives() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         for rule in
             ["disk op=read: error", "disk op=write: error", "disk op=read: short=1", "disk op=flush: error"]
         {
@@ -130,7 +113,7 @@ fn late_answers_change_nothing() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await;
         let late = run(&mut session, "disk: delay=2ms").await;
         assert_eq!((&late.end, &late.reports), (&clean.end, &clean.reports));
@@ -146,7 +129,7 @@ fn a_torn_transfer_is_never_taken_for_a_good_run() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, "").await;
         for rule in [
             "disk op=write nth=1: torn=1",

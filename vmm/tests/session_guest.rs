@@ -2,31 +2,10 @@
 
 mod common;
 
-use std::sync::Arc;
-
-use common::{kvm_or_skip, runtime};
-use refault::guest_image;
+use common::{guest_session, kvm_or_skip, runtime};
 use refault::inject::parse_rule;
 use refault::snapshot::{Ran, Run, Session};
-use refault::suite::{DiskKind, disk};
-use refault::vm::config::Disk;
-use refault::vm::{Config, End};
-
-/// A session of the campaigns' program on the standard test disk.
-async fn session(words: &str) -> Session {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("disk.img");
-    std::fs::write(&path, disk::image(DiskKind::Standard).unwrap()).unwrap();
-    let config = Config {
-        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
-        command_line: words.to_owned(),
-        program: vec!["sys_exercise".into()],
-        disks: vec![Disk::new(path)],
-        memory: 32 << 20,
-        ..Config::new(guest_image::KERNEL)
-    };
-    Session::boot(config).await.unwrap()
-}
+use refault::vm::End;
 
 async fn run(session: &mut Session, rules: &[&str], argument: u64) -> Ran {
     let rules = rules.iter().map(|rule| parse_rule(rule).unwrap()).collect();
@@ -47,7 +26,7 @@ fn a_run_is_the_same_whatever_came_before() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session("").await;
+        let mut session = guest_session().await;
         let clean = run(&mut session, &[], 0).await;
         assert_eq!(clean.end, End::Exited(0), "{} {:?}", clean.console, clean.reports);
         assert!(clean.sites.len() > 20 && clean.counters.armed == 0);

@@ -2,30 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{kvm_or_skip, runtime};
-use refault::guest_image;
+use common::{guest_session, kvm_or_skip, runtime};
 use refault::inject::parse_rule;
 use refault::snapshot::{Ran, Run, Session};
-use refault::suite::{DiskKind, disk};
-use refault::vm::config::Disk;
-use refault::vm::{Config, End};
-
-async fn session() -> Session {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("disk.img");
-    std::fs::write(&path, disk::image(DiskKind::Standard).unwrap()).unwrap();
-    let config = Config {
-        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
-        program: vec!["sys_exercise".into()],
-        disks: vec![Disk::new(path)],
-        memory: 32 << 20,
-        ..Config::new(guest_image::KERNEL)
-    };
-    Session::boot(config).await.unwrap()
-}
+use refault::vm::End;
 
 async fn run(session: &mut Session, rules: &[&str], argument: u64, seed: u64) -> Ran {
     let parsed = rules.iter().map(|rule| parse_rule(rule).unwrap()).collect();
@@ -56,7 +38,7 @@ fn a_share_of_all_memory_in_every_workload() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let mut drawn = Vec::new();
         for number in [0, 9, 10, 11, 12, 13, 14] {
             let ran = well(&mut session, &["gpa=ram share=10%: reflect"], workload(number), number).await;
@@ -74,7 +56,7 @@ fn pages_by_number_and_by_range() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let all = well(&mut session, &["gpa=ram: reflect"], 0, 0).await.counters;
         let seventh = well(&mut session, &["gpa=ram every=7: reflect"], 0, 0).await.counters;
         assert!(seventh.armed.abs_diff(all.armed / 7) < all.armed / 20, "{} {}", seventh.armed, all.armed);
@@ -91,7 +73,7 @@ fn writes_only_and_processors() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let ran = well(&mut session, &["gpa=ram access=write: reflect"], 0, 0).await;
         assert!(ran.counters.reflected > 0, "{:?}", ran.counters);
         let told =
@@ -112,7 +94,7 @@ fn delays_are_not_noticed() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = well(&mut session, &[], 0, 0).await;
         for rule in ["read: delay=0s", "read page=0 copy=1: delay=200us", "gpa=ram every=64: delay=0s"] {
             let ran = well(&mut session, &[rule], 0, 0).await;
@@ -130,7 +112,7 @@ fn waiting_for_what_does_not_happen() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let clean = well(&mut session, &[], 1, 0).await;
         // The only processor waits for what it would have to do itself: the wait ends by its limit, and is counted apart.
         for until in ["site", "trap", "disk"] {
@@ -154,7 +136,7 @@ fn a_poisoned_page_of_a_programs_buffer() {
         return;
     }
     runtime().block_on(async {
-        let mut session = session().await;
+        let mut session = guest_session().await;
         let ran = run(&mut session, &["read side=granter page=1 copy=1 attempt=1: poison"], 1, 0).await;
         assert_eq!((ran.counters.poisoned, ran.counters.reflected), (1, 0), "{:?}", ran.counters);
         // 128 and SIGBUS: the program is ended; its read is not shortened, and nobody reports a short one.

@@ -4,11 +4,15 @@
 
 use std::arch::global_asm;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use refault::guest_image;
 use refault::micro;
-use refault::vm::config::Console;
+use refault::snapshot::Session;
+use refault::suite::{DiskKind, disk};
+use refault::vm::config::{Console, Disk};
 use refault::vm::console::Capture;
 use refault::vm::{Config, Outcome, Vm};
 
@@ -139,6 +143,24 @@ pub fn config(kernel: Vec<u8>) -> (Config, Capture) {
 /// Runs a machine to its end.
 pub fn run(config: Config) -> Outcome {
     runtime().block_on(Vm::start(config).unwrap().run())
+}
+
+/// RAM of the real guest in sessions, in bytes.
+pub const GUEST_RAM: u64 = 32 << 20;
+
+/// A session of the campaigns' program on the standard test disk.
+pub async fn guest_session() -> Session {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.img");
+    std::fs::write(&path, disk::image(DiskKind::Standard).unwrap()).unwrap();
+    let config = Config {
+        image: Some(Arc::from(guest_image::BOOT_IMAGE)),
+        program: vec!["sys_exercise".into()],
+        disks: vec![Disk::new(path)],
+        memory: GUEST_RAM,
+        ..Config::new(guest_image::KERNEL)
+    };
+    Session::boot(config).await.unwrap()
 }
 
 /// A tokio runtime as the command has it.
