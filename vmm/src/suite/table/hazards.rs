@@ -59,7 +59,7 @@ pub fn tests() -> Vec<Test> {
     for (name, scenario, edges, circle) in SCENARIOS {
         let program = format!("sys_hazard {scenario}");
         tests.push(Test::new(name, &program).faults());
-        let words = if matches!(scenario, "H5.two" | "D10") { TAKING_TURNS } else { FAITHFUL };
+        let words = if matches!(scenario, "H2" | "H5.two" | "D10") { TAKING_TURNS } else { FAITHFUL };
         tests.push(Test::new(format!("{name}.faithful"), &program).words(words).wedged(edges, circle));
     }
     tests
