@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use refault_abi::doorbell::event;
 use tokio::task::JoinSet;
 
 use crate::bench::document::Figure;
@@ -15,7 +16,7 @@ use crate::inject::{Rule, parse_rule};
 use crate::snapshot::{Ran, Run, Session};
 use crate::suite::{DiskKind, disk};
 use crate::vm::config::Disk;
-use crate::vm::{Config, End};
+use crate::vm::{Config, End, Vm};
 
 use super::Amount;
 
@@ -28,6 +29,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Runs of each session in a batch.
 const BATCH: usize = 8;
 
+/// A rule for a site that no run reaches: the guest counts down to it by itself, and nothing is ever armed.
+const NEVER: &str = "nth=1000000000: reflect";
+
 /// A way to run the same work.
 #[derive(Debug, Clone, Copy)]
 struct Variant {
@@ -39,9 +43,10 @@ struct Variant {
 }
 
 /// The first is what the others are compared with; the second is the same.
-const VARIANTS: [Variant; 5] = [
+const VARIANTS: [Variant; 6] = [
     Variant { name: "no rules", rules: &[], log_sites: false, faults: false },
     Variant { name: "no rules, again", rules: &[], log_sites: false, faults: false },
+    Variant { name: "a site that never comes", rules: &[NEVER], log_sites: false, faults: false },
     Variant {
         name: "a rule that matches nothing",
         rules: &["stat request=4000000: reflect"],
@@ -85,19 +90,55 @@ pub async fn measure(amount: Amount) -> anyhow::Result<Vec<Figure>> {
     let boot = || session(&image);
     let mut figures = in_turn(boot().await?, amount.rounds).await?;
     figures.extend(batches(boot, amount.batches).await?);
+    figures.extend(alone(&image, amount.batches).await?);
     Ok(figures)
 }
 
-async fn session(image: &std::path::Path) -> anyhow::Result<Session> {
-    let config = Config {
+/// Machines that are no sessions, one without an injector and one with an injector that arms nothing, in turn: what there being an
+/// injector costs.
+async fn alone(image: &std::path::Path, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let (mut without, mut with, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let plain = machine(image, &[]).await?;
+        let armed = machine(image, &[NEVER]).await?;
+        without.push(plain);
+        with.push(armed);
+        beside.push(per_mille(armed, plain));
+    }
+    let base = Figure::of(String::new(), "us", without.clone(), None).map(|figure| figure.p50);
+    let name = |what: &str| format!("inject/machine/{what}");
+    let figures = [
+        Figure::of(name("no injector/run"), "us", without, None),
+        Figure::of(name("an injector, nothing armed/run"), "us", with, base),
+        Figure::of(name("an injector, nothing armed/beside no injector"), "per mille", beside, Some(1000)),
+    ];
+    Ok(figures.into_iter().flatten().collect())
+}
+
+/// Microseconds from the ready mark to the end of a machine that is no session.
+async fn machine(image: &std::path::Path, texts: &[&str]) -> anyhow::Result<u64> {
+    let disks = vec![Disk { overlay: true, ..Disk::new(image) }];
+    let config = Config { rules: rules(texts)?, disks, timeout: Some(LIMIT), ..guest() };
+    let outcome = Vm::start(config)?.run().await;
+    anyhow::ensure!(outcome.end == End::Exited(0), "a machine: {}", describe(&outcome.end).2);
+    let ready = outcome.events.iter().find(|event| event.code == event::READY);
+    let ready = ready.ok_or_else(|| anyhow::anyhow!("a machine was never ready"))?;
+    Ok(outcome.stats.times.end_us.saturating_sub(us(ready.at)))
+}
+
+/// The campaigns' program.
+fn guest() -> Config {
+    Config {
         image: Some(Arc::from(guest_image::BOOT_IMAGE)),
         command_line: "retry=hardened".to_owned(),
         program: vec!["sys_exercise".into()],
-        disks: vec![Disk::new(image)],
         memory: MEMORY,
         ..Config::new(guest_image::KERNEL)
-    };
-    Ok(Session::boot(config).await?)
+    }
+}
+
+async fn session(image: &std::path::Path) -> anyhow::Result<Session> {
+    Ok(Session::boot(Config { disks: vec![Disk::new(image)], ..guest() }).await?)
 }
 
 fn rules(texts: &[&str]) -> anyhow::Result<Vec<Rule>> {
