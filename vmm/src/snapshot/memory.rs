@@ -13,11 +13,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::layout::PAGE_SIZE;
 use crate::memory::{GuestRam, RamPiece};
 
-use super::processor::StateError;
-
-fn failed(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> StateError {
-    move |source| StateError { call, source }
-}
+use super::processor::{StateError, failed};
 
 /// Memory as it was.
 pub struct MemoryImage {

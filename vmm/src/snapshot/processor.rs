@@ -53,7 +53,8 @@ pub struct StateError {
     pub source: kvm_ioctls::Error,
 }
 
-fn failed(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> StateError {
+/// Names the call that failed.
+pub(super) fn failed(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> StateError {
     move |source| StateError { call, source }
 }
 

@@ -39,7 +39,7 @@ use crate::vm::parts::Parts;
 use super::devices::{self, DeviceError, DeviceStates};
 use super::memory::MemoryImage;
 use super::parking::Parked;
-use super::processor::{StateError, kept_msrs};
+use super::processor::{StateError, failed, kept_msrs};
 use super::run::{Ran, Run};
 use super::shadows::{self, Shadows};
 
@@ -274,10 +274,6 @@ impl Session {
         self.used = false;
         Ok(self.memory.first_difference())
     }
-}
-
-fn failed(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> StateError {
-    move |source| StateError { call, source }
 }
 
 fn go(processors: &mut [Parked]) -> Result<(), StateError> {
